@@ -1,0 +1,1 @@
+"""Benchmarks and the evidence that needs no GPU."""

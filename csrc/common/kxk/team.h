@@ -1,0 +1,33 @@
+// K×K solvers are templates over a team of lanes that run the same code on one problem: one lane on the CPU, one warp
+// on CUDA. Every lane calls every function; loops over tasks start at `lane` and step by `size`; `sum` adds a value of
+// each lane and gives the total to all; `sync` makes what the lanes wrote to the workspace visible to each other.
+// Workspaces come from the caller (dynamic shared memory on CUDA): arrays indexed by a run-time K would land on the
+// stack.
+#pragma once
+
+#if defined(__CUDACC__)
+#define MTL_TEAM_FUNCTION __device__ inline
+#else
+#define MTL_TEAM_FUNCTION inline
+#endif
+
+namespace mtl {
+
+struct OneLane {
+  static constexpr int lane = 0;
+  static constexpr int size = 1;
+  void sync() const {}
+  double sum(double value) const { return value; }
+};
+
+// Outcome of a solver, written next to its weights.
+enum Status : int { kSolved = 0, kParetoStationary = 1, kNonFinite = 2 };
+
+template <class Team>
+MTL_TEAM_FUNCTION double dot(const Team& team, const double* a, const double* b, int n) {
+  double partial = 0;
+  for (int i = team.lane; i < n; i += team.size) partial += a[i] * b[i];
+  return team.sum(partial);
+}
+
+}  // namespace mtl

@@ -1,0 +1,173 @@
+// The columns of a task-major list: the elements of all parameters laid end to end, K rows high, handed out in blocks
+// of K pointers to aligned or unaligned runs of T (float for float32 and the half types, double for float64).
+//
+// Bodies of parameters are read where they lie when they have type T; half types are widened into a scratch that stays
+// in the first-level cache; absent gradients point to zeros. Small parameters and the last few elements of large ones
+// are packed side by side into the scratch, so that a list of tiny tensors costs no more arithmetic than one large
+// tensor.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+#include <vector>
+
+#include "common/dtypes.h"
+#include "cpu/vector.h"
+#include "task_grads.h"
+
+namespace mtl {
+
+// Parameters below this many elements are packed whole.
+constexpr int64_t kPackBelow = 64;
+
+template <class T>
+class Columns {
+ public:
+  explicit Columns(const TaskGrads& grads) : grads_(grads) {
+    int64_t bodies = 0;
+    int64_t packed = 0;
+    for (int64_t param = 0; param < grads.num_params; ++param) {
+      const int64_t numel = grads.numel[param];
+      if (numel == 0 || (grads.dtype[param] == ScalarType::Double) != std::is_same_v<T, double>) continue;
+      const int64_t body = numel < kPackBelow ? 0 : numel / kLanes<T> * kLanes<T>;
+      if (body > 0) bodies_.push_back({param, 0, bodies, body});
+      if (numel > body) packed_.push_back({param, body, packed, numel - body});
+      bodies += body;
+      packed += numel - body;
+    }
+    num_body_chunks_ = (bodies + kChunkColumns - 1) / kChunkColumns;
+    num_chunks_ = num_body_chunks_ + (packed + kChunkColumns - 1) / kChunkColumns;
+  }
+
+  int64_t num_chunks() const { return num_chunks_; }
+
+  // Memory that one thread needs to walk chunks.
+  struct Scratch {
+    Scratch(int64_t num_tasks, int64_t block) : rows(num_tasks), values((num_tasks + 1) * block), block(block) {}
+    std::vector<const T*> rows;
+    AlignedBuffer<T> values;  // [K + 1, block], the last row zeros for absent gradients
+    int64_t block;
+    T* row(int64_t task) const { return values.get() + task * block; }
+  };
+
+  // Calls visit(rows, length) for the blocks of one chunk, in order; length is a multiple of the lanes (padded by
+  // zeros).
+  template <class Visit>
+  void walk(int64_t chunk, Scratch& scratch, const Visit& visit) const {
+    if (chunk < num_body_chunks_) {
+      walk_bodies(chunk * kChunkColumns, scratch, visit);
+    } else {
+      walk_packed((chunk - num_body_chunks_) * kChunkColumns, scratch, visit);
+    }
+  }
+
+ private:
+  // `length` columns from `begin` on are the elements of one parameter from `offset` on.
+  struct Segment {
+    int64_t param, offset, begin, length;
+  };
+
+  static size_t find(const std::vector<Segment>& segments, int64_t column) {
+    const auto after = std::upper_bound(segments.begin(), segments.end(), column,
+                                        [](int64_t c, const Segment& segment) { return c < segment.begin; });
+    return after - segments.begin() - 1;
+  }
+
+  template <class Visit>
+  void walk_bodies(int64_t column, Scratch& scratch, const Visit& visit) const {
+    const int64_t end = std::min(column + kChunkColumns, bodies_.back().begin + bodies_.back().length);
+    for (size_t s = find(bodies_, column); column < end; ++s) {
+      const Segment& segment = bodies_[s];
+      const int64_t segment_end = std::min(end, segment.begin + segment.length);
+      while (column < segment_end) {
+        const int64_t length = std::min(scratch.block, segment_end - column);
+        point_at(segment, column - segment.begin, length, scratch);
+        visit(scratch.rows.data(), length);
+        column += length;
+      }
+    }
+  }
+
+  // Points the K rows at `length` elements of a body, widening where the memory does not hold T.
+  void point_at(const Segment& segment, int64_t position, int64_t length, Scratch& scratch) const {
+    const int64_t offset = segment.offset + position;
+    const ScalarType dtype = grads_.dtype[segment.param];
+    const bool in_place = dtype == ScalarType::Float || dtype == ScalarType::Double;
+    for (int64_t k = 0; k < grads_.num_tasks; ++k) {
+      const void* data = grads_.data(k, segment.param);
+      if (data == nullptr) {
+        scratch.rows[k] = scratch.row(grads_.num_tasks);
+      } else if (in_place) {
+        scratch.rows[k] = static_cast<const T*>(data) + offset;
+      } else {
+        copy(data, dtype, offset, length, scratch.row(k));
+        scratch.rows[k] = scratch.row(k);
+      }
+    }
+  }
+
+  template <class Visit>
+  void walk_packed(int64_t column, Scratch& scratch, const Visit& visit) const {
+    const int64_t end = std::min(column + kChunkColumns, packed_.back().begin + packed_.back().length);
+    for (int64_t k = 0; k < grads_.num_tasks; ++k) scratch.rows[k] = scratch.row(k);
+    int64_t filled = 0;
+    for (size_t s = find(packed_, column); column < end;) {
+      const Segment& segment = packed_[s];
+      const int64_t segment_end = std::min(end, segment.begin + segment.length);
+      const int64_t length = std::min(scratch.block - filled, segment_end - column);
+      for (int64_t k = 0; k < grads_.num_tasks; ++k) {
+        copy(grads_.data(k, segment.param), grads_.dtype[segment.param], segment.offset + column - segment.begin,
+             length, scratch.row(k) + filled);
+      }
+      filled += length;
+      column += length;
+      if (column == segment_end) ++s;
+      if (filled < scratch.block && column < end) continue;
+      const int64_t padded = (filled + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+      for (int64_t k = 0; k < grads_.num_tasks; ++k) std::fill(scratch.row(k) + filled, scratch.row(k) + padded, T(0));
+      visit(scratch.rows.data(), padded);
+      filled = 0;
+    }
+  }
+
+  static void copy(const void* data, ScalarType dtype, int64_t offset, int64_t length, T* target);
+
+  const TaskGrads& grads_;
+  std::vector<Segment> bodies_;
+  std::vector<Segment> packed_;
+  int64_t num_body_chunks_ = 0;
+  int64_t num_chunks_ = 0;
+};
+
+MTL_CLONES inline void widen_bfloat16(const bfloat16* source, int64_t length, float* target) {
+  for (int64_t i = 0; i < length; ++i) target[i] = widen(source[i]);
+}
+
+MTL_CLONES inline void widen_float16(const float16* source, int64_t length, float* target) {
+  for (int64_t i = 0; i < length; ++i) target[i] = widen(source[i]);
+}
+
+template <>
+inline void Columns<double>::copy(const void* data, ScalarType, int64_t offset, int64_t length, double* target) {
+  if (data == nullptr) {
+    std::fill(target, target + length, 0.0);
+  } else {
+    std::copy_n(static_cast<const double*>(data) + offset, length, target);
+  }
+}
+
+template <>
+inline void Columns<float>::copy(const void* data, ScalarType dtype, int64_t offset, int64_t length, float* target) {
+  if (data == nullptr) {
+    std::fill(target, target + length, 0.0f);
+  } else if (dtype == ScalarType::BFloat16) {
+    widen_bfloat16(static_cast<const bfloat16*>(data) + offset, length, target);
+  } else if (dtype == ScalarType::Half) {
+    widen_float16(static_cast<const float16*>(data) + offset, length, target);
+  } else {
+    std::copy_n(static_cast<const float*>(data) + offset, length, target);
+  }
+}
+
+}  // namespace mtl

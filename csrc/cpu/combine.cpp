@@ -1,0 +1,141 @@
+// Weighted sum of the per-task gradients: one pass over memory, strips of the sums kept in registers, tasks added in
+// order in float32 (float64 for float64), one rounding at the end. Tasks of weight 0 are not read. An output may be the
+// very memory of a gradient: every strip is read whole before it is written.
+#include <torch/csrc/stable/library.h>
+
+#include <type_traits>
+#include <vector>
+
+#include "common/dtypes.h"
+#include "cpu/vector.h"
+#include "task_grads.h"
+
+namespace mtl {
+namespace {
+
+// The gradients of one parameter that count: present, and of weight other than 0.
+struct Terms {
+  std::vector<const void*> data;
+  std::vector<double> weights;
+};
+
+template <class T>
+using Wide = std::conditional_t<std::is_same_v<T, double>, double, float>;
+
+template <class T>
+MTL_INLINE void combine_one(const Terms& terms, bool accumulate, int64_t i, T* out) {
+  Wide<T> sum = 0;
+  for (size_t k = 0; k < terms.data.size(); ++k) {
+    sum += static_cast<Wide<T>>(terms.weights[k]) * widen(static_cast<const T*>(terms.data[k])[i]);
+  }
+  out[i] = narrow<T>(accumulate ? widen(out[i]) + sum : sum);
+}
+
+// Columns begin..end of a parameter whose elements have the arithmetic's own type.
+template <class T>
+MTL_INLINE void combine_wide(const Terms& terms, bool accumulate, int64_t begin, int64_t end, T* out) {
+  constexpr int kStrip = 4;
+  const size_t count = terms.data.size();
+  int64_t c = begin;
+  for (; c + kStrip * kLanes<T> <= end; c += kStrip * kLanes<T>) {
+    Vector<T> sum[kStrip] = {};
+    for (size_t k = 0; k < count; ++k) {
+      const T* source = static_cast<const T*>(terms.data[k]) + c;
+      const T weight = static_cast<T>(terms.weights[k]);
+#pragma GCC unroll 4
+      for (int s = 0; s < kStrip; ++s) sum[s] += weight * load(source + s * kLanes<T>);
+    }
+#pragma GCC unroll 4
+    for (int s = 0; s < kStrip; ++s) {
+      if (accumulate) sum[s] += load(out + c + s * kLanes<T>);
+      store(out + c + s * kLanes<T>, sum[s]);
+    }
+  }
+  for (; c < end; ++c) combine_one(terms, accumulate, c, out);
+}
+
+// The same for half types: float sums of a strip that stays in the first-level cache.
+template <class T>
+MTL_INLINE void combine_half(const Terms& terms, bool accumulate, int64_t begin, int64_t end, T* out) {
+  constexpr int64_t kStrip = 512;
+  float sum[kStrip];
+  for (int64_t c = begin; c < end; c += kStrip) {
+    const int64_t length = std::min(kStrip, end - c);
+    for (int64_t i = 0; i < length; ++i) sum[i] = 0;
+    for (size_t k = 0; k < terms.data.size(); ++k) {
+      const T* source = static_cast<const T*>(terms.data[k]) + c;
+      const float weight = static_cast<float>(terms.weights[k]);
+      for (int64_t i = 0; i < length; ++i) sum[i] += weight * widen(source[i]);
+    }
+    if (accumulate) {
+      for (int64_t i = 0; i < length; ++i) sum[i] += widen(out[c + i]);
+    }
+    for (int64_t i = 0; i < length; ++i) out[c + i] = narrow<T>(sum[i]);
+  }
+}
+
+MTL_CLONES void combine_range(const Terms& terms, ScalarType dtype, bool accumulate, int64_t begin, int64_t end,
+                              void* out) {
+  switch (dtype) {
+    case ScalarType::Double:
+      return combine_wide(terms, accumulate, begin, end, static_cast<double*>(out));
+    case ScalarType::Float:
+      return combine_wide(terms, accumulate, begin, end, static_cast<float*>(out));
+    case ScalarType::BFloat16:
+      return combine_half(terms, accumulate, begin, end, static_cast<bfloat16*>(out));
+    default:
+      return combine_half(terms, accumulate, begin, end, static_cast<float16*>(out));
+  }
+}
+
+void write_combined(const TaskGrads& grads, const Tensor& weights, bool accumulate, const std::vector<Tensor>& out) {
+  const Tensor values = torch::stable::contiguous(weights);
+  const double* weight = values.const_data_ptr<double>();
+  std::vector<Terms> terms(grads.num_params);
+  std::vector<int64_t> begin(grads.num_params + 1, 0);  // first column of each parameter
+  std::vector<void*> target(grads.num_params, nullptr);
+  for (int64_t param = 0; param < grads.num_params; ++param) {
+    for (int64_t k = 0; k < grads.num_tasks; ++k) {
+      if (!grads.present(k, param) || weight[k] == 0) continue;
+      terms[param].data.push_back(grads.data(k, param));
+      terms[param].weights.push_back(weight[k]);
+    }
+    begin[param + 1] = begin[param] + grads.numel[param];
+    if (grads.numel[param] > 0) target[param] = out[param].mutable_data_ptr();
+  }
+  torch::stable::parallel_for(0, begin.back(), kChunkColumns, [&](int64_t from, int64_t to) {
+    int64_t param = std::upper_bound(begin.begin(), begin.end(), from) - begin.begin() - 1;
+    for (; param < grads.num_params && begin[param] < to; ++param) {
+      const int64_t first = std::max(from - begin[param], int64_t{0});
+      const int64_t last = std::min(to - begin[param], grads.numel[param]);
+      if (first < last) combine_range(terms[param], grads.dtype[param], accumulate, first, last, target[param]);
+    }
+  });
+}
+
+std::vector<Tensor> combine_cpu(std::vector<Tensor> list, Tensor weights) {
+  const char* op = "mtl_ext::combine";
+  const int64_t num_tasks = check_weights(op, weights, list);
+  const TaskGrads grads = check_task_grads(op, std::move(list), num_tasks);
+  std::vector<Tensor> out;
+  for (int64_t param = 0; param < grads.num_params; ++param) {
+    out.push_back(torch::stable::empty_like(grads.tensors[grads.first[param] < 0 ? param : grads.first[param]]));
+  }
+  write_combined(grads, weights, /*accumulate=*/false, out);
+  return out;
+}
+
+void combine_into_cpu(std::vector<Tensor> out, std::vector<Tensor> list, Tensor weights, bool accumulate) {
+  const char* op = "mtl_ext::combine_";
+  const int64_t num_tasks = check_weights(op, weights, list);
+  write_combined(check_task_grads(op, std::move(list), num_tasks, &out), weights, accumulate, out);
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(mtl_ext, CPU, m) {
+  m.impl("combine", TORCH_BOX(&combine_cpu));
+  m.impl("combine_", TORCH_BOX(&combine_into_cpu));
+}
+
+}  // namespace mtl

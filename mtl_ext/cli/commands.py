@@ -1,0 +1,121 @@
+"""The parser of the command line, and the way from its result to a command."""
+
+import argparse
+import io
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import jsonargparse
+from rich.console import Console
+
+from mtl_ext.cli import fail
+from mtl_ext.cli.demo import demo
+from mtl_ext.cli.doctor import doctor
+from mtl_ext.cli.methods import methods
+from mtl_ext.cli.train import train
+from mtl_ext.trainers import TrainConfig
+
+OVERVIEW = """\
+Multi-task learning optimisation: try the methods on real data, train one, see what is built.
+
+examples:
+  mtl-ext demo                                      compare all methods on two-digit images, a minute or two
+  mtl-ext train --method PCGrad --level feature     one run, written to runs/
+  mtl-ext methods                                   what there is to compare
+  mtl-ext doctor                                    which kernels run on this machine
+"""
+
+DEMO = """\
+Trains one network per task, then one network for all tasks with each method, on images of two MNIST digits: two
+classifications, a segmentation and a regression. Prints a table and writes results.json, results.csv and results.png.
+
+examples:
+  mtl-ext demo
+  mtl-ext demo --seed 1 --out demo_seed1
+"""
+
+TRAIN = """\
+Trains one configuration, from a YAML file, from flags, or from a file with flags on top. The run's folder holds
+config.yaml (the whole configuration), results.json, epochs.csv and, where tensorboard is installed, its log.
+
+examples:
+  mtl-ext train --method UW --epochs 8 --seed 1
+  mtl-ext train --method PCGrad --level feature --method_options.reduction mean
+  mtl-ext train --tasks '[left]' --data_options.train_size 1000 --out runs/single_left
+  mtl-ext train --config runs/UW-seed1/config.yaml --out runs/again       (the same numbers again)
+"""
+
+METHODS = """\
+Lists the methods: where each acts, what a step costs in backward passes, and what it does.
+
+example:
+  mtl-ext methods
+"""
+
+DOCTOR = """\
+Prints versions, which operator has a kernel on which device, instruction sets, CUDA architectures and threads, with
+hints where something is missing.
+
+example:
+  mtl-ext doctor
+"""
+
+
+class HelpFormatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Types and defaults in the help of arguments, descriptions as they are written."""
+
+
+def build_parser() -> jsonargparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = _parser("mtl-ext {demo,train,methods,doctor} [options]", OVERVIEW, prog="mtl-ext")
+    commands = parser.add_subcommands(required=True, metavar="command", title="commands", description=None)
+
+    command = _parser("mtl-ext demo [options]", DEMO)
+    command.add_argument("--out", type=Path, default=Path("demo_results"), help="folder of the results")
+    command.add_argument("--epochs", type=int, default=4, help="passes over the training images per run")
+    command.add_argument("--seed", type=int, default=0, help="of the initial parameters and the order of the images")
+    command.add_argument("--quick", action="store_true", help="a few seconds on a few images, to see that it works")
+    commands.add_subcommand("demo", command, help="compare all methods on real data")
+
+    command = _parser("mtl-ext train [--config FILE] [options]", TRAIN)
+    command.add_argument("--config", action="config", help="YAML file with any of the options below")
+    command.add_class_arguments(TrainConfig, None)
+    command.add_argument("--out", type=Path | None, help="folder of the run (default: runs/METHOD[-LEVEL]-seedSEED)")
+    command.add_argument("--overwrite", action="store_true", help="replace the results that the folder holds")
+    commands.add_subcommand("train", command, help="train one configuration")
+
+    commands.add_subcommand("methods", _parser("mtl-ext methods", METHODS), help="list the methods")
+    commands.add_subcommand("doctor", _parser("mtl-ext doctor", DOCTOR), help="show what is built and what runs here")
+    return parser
+
+
+def run_command(parser: jsonargparse.ArgumentParser, arguments: list[str]) -> int:
+    """Parses the arguments and runs their command; returns the exit status."""
+    try:
+        parsed = parser.parse_args(arguments)
+    except argparse.ArgumentError as error:
+        return fail(f"{error} (see mtl-ext --help)", 2)
+    # A terminal without UTF-8 shows question marks instead of ending the command.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    console = Console()
+    options = parsed[parsed.subcommand]
+    if parsed.subcommand == "demo":
+        demo(console, options.out, options.epochs, options.seed, options.quick)
+    elif parsed.subcommand == "train":
+        config = TrainConfig(**{field.name: options[field.name] for field in fields(TrainConfig)})
+        train(console, config, options.out, options.overwrite)
+    elif parsed.subcommand == "methods":
+        methods(console)
+    else:
+        doctor(console)
+    return 0
+
+
+def _parser(usage: str, description: str, prog: str | None = None) -> jsonargparse.ArgumentParser:
+    parser = jsonargparse.ArgumentParser(
+        prog=prog, usage=usage, description=description, formatter_class=HelpFormatter, exit_on_error=False
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser

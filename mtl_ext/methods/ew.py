@@ -1,0 +1,16 @@
+"""Equal weighting."""
+
+from torch import Tensor
+
+from mtl_ext.methods.base import LossMethod
+
+
+class EW(LossMethod):
+    """Equal weighting (also Uniform, linear scalarisation): minimise ``sum_k L_k``.
+
+    ``.grad`` is bit for bit that of ``sum(losses).backward()``.
+    """
+
+    def combined_loss(self, losses: Tensor) -> Tensor:
+        """The sum."""
+        return losses.sum()

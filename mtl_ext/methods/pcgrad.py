@@ -1,0 +1,45 @@
+"""PCGrad: projecting conflicting gradients."""
+
+import torch
+from torch import Tensor
+
+from mtl_ext import ops
+from mtl_ext.methods.base import GramMethod, RandomMethod, check_choice
+
+
+class PCGrad(RandomMethod, GramMethod):
+    """Gradient surgery (Yu et al. 2020, Algorithm 1): each gradient loses its components along those it conflicts with.
+
+    For each task i, against the other tasks j in random order: where the running gradient has a negative inner product
+    with the original ``g_j``, its component along ``g_j`` is taken away. The results are summed.
+
+    Draws per call, from the generator: K times ``randperm(K)``, the task itself left out (TorchJD's order; it draws
+    from the global generator). A task with a zero gradient is not projected against.
+
+    Args:
+        reduction: ``"sum"`` as in the paper's code, or ``"mean"``: divided by K.
+        generator: CPU generator to draw from; by default a new one, seeded with ``seed``.
+        seed: of the default generator.
+        nonfinite: see `Method`.
+    """
+
+    def __init__(
+        self,
+        *,
+        reduction: str = "sum",
+        generator: torch.Generator | None = None,
+        seed: int = 0,
+        nonfinite: str = "raise",
+    ) -> None:
+        super().__init__(generator=generator, seed=seed, nonfinite=nonfinite)
+        check_choice("reduction", reduction, ("sum", "mean"))
+        self.reduction = reduction
+
+    def task_weights(self, gram: Tensor, losses: Tensor) -> Tensor:
+        """The sum of the projected gradients' coefficients."""
+        num_tasks = len(gram)
+        permutations = torch.stack([torch.randperm(num_tasks, generator=self.generator) for _ in range(num_tasks)])
+        others = permutations != torch.arange(num_tasks)[:, None]
+        order = permutations[others].reshape(num_tasks, num_tasks - 1).to(gram.device, non_blocking=True)
+        weights = ops.pcgrad(gram, order)
+        return weights / num_tasks if self.reduction == "mean" else weights

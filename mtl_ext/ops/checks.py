@@ -1,0 +1,128 @@
+"""What the operators accept, and the words they refuse the rest with: the Python twin of csrc/task_grads.h."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+SUPPORTED_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+def refuse(op: str, text: str) -> None:
+    """Raises the operators' error: RuntimeError, prefixed with the operator's name."""
+    raise RuntimeError(f"mtl_ext::{op}: {text}")
+
+
+def check_not_empty(op: str, grads: Sequence[Tensor]) -> None:
+    """Refuses an empty list, on which torch's dispatcher would fail with a text of its own."""
+    if len(grads) == 0:
+        refuse(op, "len(grads) is 0, expected a positive multiple of num_tasks (task-major: grads[k * P + p])")
+
+
+def check_task_grads(op: str, grads: Sequence[Tensor], num_tasks: int) -> int:
+    """Checks a task-major list of gradients and returns the number of parameters P.
+
+    Args:
+        op: name of the operator, for the messages.
+        grads: K * P strided tensors; an empty tensor is an absent gradient.
+        num_tasks: K.
+
+    Raises:
+        RuntimeError: naming the operator, the tensor's index, what was found and what was expected.
+    """
+    if num_tasks < 1:
+        refuse(op, f"num_tasks is {num_tasks}, expected at least 1")
+    if len(grads) == 0 or len(grads) % num_tasks != 0:
+        expected = f"a positive multiple of num_tasks = {num_tasks} (task-major: grads[k * P + p])"
+        refuse(op, f"len(grads) is {len(grads)}, expected {expected}")
+    num_params = len(grads) // num_tasks
+    first: list[int | None] = [None] * num_params
+    for index, grad in enumerate(grads):
+        name = f"grads[{index}] (task {index // num_params}, parameter {index % num_params})"
+        if grad.layout != torch.strided:
+            refuse(op, f"{name} has layout {grad.layout}, expected torch.strided: call .to_dense()")
+        if grad.device != grads[0].device:
+            refuse(op, f"{name} is on {grad.device}, expected {grads[0].device} as grads[0]")
+        if grad.numel() == 0:
+            continue
+        reference = first[index % num_params]
+        if reference is None:
+            if grad.dtype not in SUPPORTED_DTYPES:
+                expected = "torch.float64, torch.float32, torch.bfloat16 or torch.float16"
+                refuse(op, f"{name} has dtype {grad.dtype}, expected {expected}")
+            first[index % num_params] = index
+            continue
+        as_in = f"as in grads[{reference}] (task {reference // num_params})"
+        if grad.dtype != grads[reference].dtype:
+            refuse(op, f"{name} has dtype {grad.dtype}, expected {grads[reference].dtype} {as_in}")
+        if grad.shape != grads[reference].shape:
+            shape = list(grads[reference].shape)
+            text = f"{name} has shape {list(grad.shape)}, expected {shape} {as_in}"
+            refuse(op, f"{text}; an absent gradient is an empty tensor")
+    return num_params
+
+
+def check_out(op: str, out: Sequence[Tensor], grads: Sequence[Tensor], num_tasks: int) -> None:
+    """Checks the outputs of an in-place operator: P dense tensors like the gradients of their parameter."""
+    num_params = len(grads) // num_tasks
+    if len(out) != num_params:
+        refuse(op, f"len(out) is {len(out)}, expected {num_params} = len(grads) / len(weights)")
+    for param, tensor in enumerate(out):
+        present = (i for i in range(param, len(grads), num_params) if grads[i].numel() > 0)
+        index = next(present, None)
+        if index is None:
+            continue
+        name, like, as_in = f"out[{param}]", grads[index], f"as in grads[{index}]"
+        if tensor.device != like.device:
+            refuse(op, f"{name} is on {tensor.device}, expected {like.device} {as_in}")
+        if tensor.dtype != like.dtype:
+            refuse(op, f"{name} has dtype {tensor.dtype}, expected {like.dtype} {as_in}")
+        if tensor.shape != like.shape:
+            refuse(op, f"{name} has shape {list(tensor.shape)}, expected {list(like.shape)} {as_in}")
+        if not is_dense(tensor):
+            found = list(tensor.stride())
+            refuse(op, f"{name} has strides {found}, expected a dense tensor to write into: pass out[p].contiguous()")
+
+
+def check_weights(op: str, weights: Tensor, grads: Sequence[Tensor]) -> int:
+    """Checks the task weights [K] and returns K."""
+    if weights.dim() != 1 or weights.shape[0] < 1:
+        refuse(op, f"weights has shape {list(weights.shape)}, expected [K] with K at least 1")
+    if weights.dtype != torch.float64:
+        refuse(op, f"weights has dtype {weights.dtype}, expected torch.float64")
+    if weights.device != grads[0].device:
+        refuse(op, f"weights is on {weights.device}, expected {grads[0].device} as grads[0]")
+    return weights.shape[0]
+
+
+def check_gram(op: str, gram: Tensor, *, batched: bool) -> None:
+    """Checks a [K, K] float64 Gram matrix, or a batch of them."""
+    square = gram.dim() >= 2 and gram.shape[-1] == gram.shape[-2] and gram.shape[-1] >= 1
+    if not square or (gram.dim() > 2 and not batched):
+        shape = "[..., K, K]" if batched else "[K, K]"
+        refuse(op, f"gram has shape {list(gram.shape)}, expected {shape} with K at least 1")
+    if gram.dtype != torch.float64:
+        refuse(op, f"gram has dtype {gram.dtype}, expected torch.float64 (as ops.gram returns it)")
+
+
+def check_order(op: str, order: Tensor, gram: Tensor) -> None:
+    """Checks the projection order [K, K - 1] of pcgrad against its Gram matrix."""
+    num_tasks = gram.shape[0]
+    if order.shape != (num_tasks, num_tasks - 1):
+        expected = f"[K, K - 1] = [{num_tasks}, {num_tasks - 1}]"
+        refuse(op, f"order has shape {list(order.shape)}, expected {expected}")
+    if order.dtype != torch.int64:
+        refuse(op, f"order has dtype {order.dtype}, expected torch.int64")
+    if order.device != gram.device:
+        refuse(op, f"order is on {order.device}, expected {gram.device} as gram")
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Whether every element has its own address and there are no gaps between them."""
+    expected = 1
+    strides = sorted((stride, size) for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size != 1)
+    for stride, size in strides:
+        if stride != expected:
+            return False
+        expected *= size
+    return True

@@ -1,0 +1,112 @@
+"""The weighted sum of the per-task gradients, as new tensors or in place."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mtl_ext.ops.checks import check_not_empty, check_out, check_task_grads, check_weights, refuse
+from mtl_ext.ops.registry import define_operator
+
+
+def combine_reference(grads: Sequence[Tensor], weights: Tensor) -> list[Tensor]:
+    """Sums in task order, in float32 for half types; tasks of weight 0 are not read."""
+    num_tasks = check_weights("combine", weights, grads)
+    num_params = check_task_grads("combine", grads, num_tasks)
+    columns = [grads[param::num_params] for param in range(num_params)]
+    return [_weighted_sum(column, weights).to(_present(column).dtype) for column in columns]
+
+
+def _present(column: Sequence[Tensor]) -> Tensor:
+    """The first gradient of a parameter that is there, else the first."""
+    return next((grad for grad in column if grad.numel() > 0), column[0])
+
+
+def _weighted_sum(column: Sequence[Tensor], weights: Tensor) -> Tensor:
+    """The sum over the tasks of one parameter, not yet rounded to the gradients' dtype."""
+    like = _present(column)
+    wide = torch.float64 if like.dtype == torch.float64 else torch.float32
+    total = torch.zeros_like(like, dtype=wide)
+    for weight, grad in zip(weights, column, strict=True):
+        if weight != 0 and grad.numel() > 0:
+            total += weight.to(wide) * grad.to(wide)
+    return total
+
+
+def combine_fake(grads: Sequence[Tensor], weights: Tensor) -> list[Tensor]:
+    """Result shapes of combine."""
+    num_params = check_task_grads("combine", grads, check_weights("combine", weights, grads))
+    return [torch.empty_like(_present(grads[param::num_params])) for param in range(num_params)]
+
+
+def combine__reference(out: Sequence[Tensor], grads: Sequence[Tensor], weights: Tensor, accumulate: bool) -> None:
+    """The same sums, rounded once after the addition to `out`."""
+    num_tasks = check_weights("combine_", weights, grads)
+    num_params = check_task_grads("combine_", grads, num_tasks)
+    check_out("combine_", out, grads, num_tasks)
+    for param, target in enumerate(out):
+        total = _weighted_sum(grads[param::num_params], weights)
+        if total.numel() > 0:
+            target.copy_(total + target if accumulate else total)
+
+
+def combine__fake(out: Sequence[Tensor], grads: Sequence[Tensor], weights: Tensor, accumulate: bool) -> None:
+    """combine_ returns nothing."""
+    num_tasks = check_weights("combine_", weights, grads)
+    check_task_grads("combine_", grads, num_tasks)
+    check_out("combine_", out, grads, num_tasks)
+
+
+_combine = define_operator("combine", "(Tensor[] grads, Tensor weights) -> Tensor[]", combine_reference, combine_fake)
+_combine_ = define_operator(
+    "combine_",
+    "(Tensor(a!)[] out, Tensor[] grads, Tensor weights, bool accumulate) -> ()",
+    combine__reference,
+    combine__fake,
+)
+
+
+@torch.no_grad()
+def combine(grads: Sequence[Tensor], weights: Tensor) -> list[Tensor]:
+    """The combined gradient ``sum_k weights[k] * grads[k * P + p]`` as P new tensors.
+
+    Args:
+        grads: K * P strided tensors, task-major, as for :func:`mtl_ext.ops.gram`; an empty tensor is an
+            absent gradient.
+        weights: [K], float64, on the gradients' device. A task whose weight is exactly 0 is not read, so that a
+            non-finite gradient can be left out.
+
+    Returns:
+        P tensors of the parameters' shapes and dtypes, in the layout of the gradients where the tasks agree, else
+        contiguous. Empty where every task is absent. Sums run in task order, in float32 (float64 for float64).
+
+    Raises:
+        RuntimeError: as :func:`mtl_ext.ops.gram`, or ``weights`` is not a float64 vector on that device.
+    """
+    check_not_empty("combine", grads)
+    result: list[Tensor] = _combine(list(grads), weights)
+    return result
+
+
+@torch.no_grad()
+def combine_(out: Sequence[Tensor], grads: Sequence[Tensor], weights: Tensor, *, accumulate: bool = False) -> None:
+    """Writes the combined gradient over existing tensors, or adds it to them.
+
+    Args:
+        out: P dense tensors of the gradients' shapes and dtypes. May be the first task's own gradients
+            (``grads[:P]``), whose memory is then reused; other overlaps are not allowed. Where every task is absent,
+            ``out[p]`` is left as it is.
+        grads: K * P strided tensors, task-major, as for :func:`combine`.
+        weights: [K], float64, on the gradients' device.
+        accumulate: add to ``out`` (as ``.grad`` accumulates) instead of overwriting it.
+
+    Raises:
+        RuntimeError: as :func:`combine`, or a tensor of ``out`` differs from its gradients in shape, dtype or device,
+            or is not dense.
+    """
+    check_not_empty("combine_", grads)
+    if len(out) == 0:
+        refuse(
+            "combine_", f"len(out) is 0, expected {len(grads) // max(1, weights.numel())} = len(grads) / len(weights)"
+        )
+    _combine_(list(out), list(grads), weights, accumulate)

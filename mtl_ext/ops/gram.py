@@ -1,0 +1,60 @@
+"""Inner products of the per-task gradients."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mtl_ext.ops.checks import check_not_empty, check_task_grads
+from mtl_ext.ops.registry import define_operator
+
+
+def gram_reference(grads: Sequence[Tensor], num_tasks: int) -> Tensor:
+    """Float64 matrix products, parameter by parameter, the upper triangle mirrored to the lower one."""
+    num_params = check_task_grads("gram", grads, num_tasks)
+    total = torch.zeros(num_tasks, num_tasks, dtype=torch.float64, device=grads[0].device)
+    for param in range(num_params):
+        present = [k for k in range(num_tasks) if grads[k * num_params + param].numel() > 0]
+        if present:
+            rows = torch.stack([grads[k * num_params + param].reshape(-1).double() for k in present])
+            index = torch.tensor(present, device=total.device)
+            total[index[:, None], index] += rows @ rows.T
+    upper = total.triu()
+    return upper + upper.triu(1).T
+
+
+def gram_fake(grads: Sequence[Tensor], num_tasks: int) -> Tensor:
+    """Result shape of gram."""
+    check_task_grads("gram", grads, num_tasks)
+    return grads[0].new_empty((num_tasks, num_tasks), dtype=torch.float64)
+
+
+_gram = define_operator("gram", "(Tensor[] grads, int num_tasks) -> Tensor", gram_reference, gram_fake)
+
+
+@torch.no_grad()
+def gram(grads: Sequence[Tensor], num_tasks: int) -> Tensor:
+    """Inner products of the per-task gradients, without stacking them.
+
+    Args:
+        grads: K * P strided tensors, task-major: ``grads[k * P + p]`` is d losses[k] / d params[p]. One device;
+            float64, float32, bfloat16 or float16; tensors of equal p have equal shape and dtype. An empty tensor is
+            an absent gradient and counts as zero.
+        num_tasks: K, at least 1.
+
+    Returns:
+        Tensor [K, K], float64, on the gradients' device. Products are float32 (float64 for float64 input), summed in
+        float32 over at most 4,096 columns and in float64 across them. Symmetric bit for bit; the same bits for every
+        run and every number of threads on one machine.
+
+    Raises:
+        RuntimeError: the length is not a positive multiple of ``num_tasks``; a device, dtype, layout or shape differs
+            from its parameter's first present tensor or is not supported.
+
+    Note:
+        Reads each gradient once. Dense tensors are walked in memory order; tensors whose strides differ between tasks
+        are gathered. NaN and Inf come through as NaN and Inf.
+    """
+    check_not_empty("gram", grads)
+    result: Tensor = _gram(list(grads), num_tasks)
+    return result

@@ -1,0 +1,104 @@
+"""The point of minimum norm in the convex hull of the gradients."""
+
+import torch
+from torch import Tensor
+
+from mtl_ext.ops.checks import check_gram
+from mtl_ext.ops.registry import define_operator
+
+SOLVED, PARETO_STATIONARY, NON_FINITE = 0, 1, 2
+# The certificate is the duality gap relative to the squared minimum norm, or to this part of the trace where the
+# minimum norm is (nearly) zero.
+CERTIFICATE_FLOOR = 1e-6
+
+
+def min_norm_reference(gram: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Wolfe's algorithm, problem by problem."""
+    check_gram("min_norm", gram, batched=True)
+    batch, num_tasks = gram.shape[:-2], gram.shape[-1]
+    problems = gram.reshape(-1, num_tasks, num_tasks)
+    weights = torch.zeros(problems.shape[0], num_tasks, dtype=torch.float64, device=gram.device)
+    certificate = torch.zeros(problems.shape[0], dtype=torch.float64, device=gram.device)
+    status = torch.zeros(problems.shape[0], dtype=torch.int32, device=gram.device)
+    for index, problem in enumerate(problems):
+        if not problem.isfinite().all():
+            certificate[index], status[index] = torch.inf, NON_FINITE
+            continue
+        present = (problem.diagonal() > 0).nonzero().flatten()
+        if present.numel() > 0:
+            scaled = problem[present[:, None], present] / problem.trace()
+            solution = _wolfe(scaled)
+            weights[index, present] = solution
+            value = solution @ scaled @ solution
+            gap = (value - (scaled @ solution).min()).clamp_min(0.0)
+            certificate[index] = gap / value.clamp_min(CERTIFICATE_FLOOR)
+    return weights.reshape(*batch, num_tasks), certificate.reshape(batch), status.reshape(batch)
+
+
+def _wolfe(gram: Tensor) -> Tensor:
+    """Minimum-norm point (Wolfe 1976): grow the corral by the most promising vertex, shrink it to stay inside."""
+    num_tasks = gram.shape[0]
+    weights = torch.zeros(num_tasks, dtype=torch.float64, device=gram.device)
+    corral = [int(gram.diagonal().argmin())]
+    weights[corral] = 1.0
+    for _ in range(10 * num_tasks):
+        products = gram @ weights
+        vertex = int(products.argmin())
+        if vertex in corral or weights @ products - products[vertex] <= 1e-15:
+            break
+        corral.append(vertex)
+        while True:
+            affine = _affine_minimum(gram[corral][:, corral])
+            current = weights[corral]
+            if (affine > 0).all():
+                weights[corral] = affine
+                break
+            leaving = affine <= 0
+            step = (current[leaving] / (current[leaving] - affine[leaving])).min().clamp(0.0, 1.0)
+            moved = current + step * (affine - current)
+            moved[leaving & (moved <= 1e-300 + 1e-15 * moved.max())] = 0.0
+            moved[leaving & (moved == moved[leaving].min())] = 0.0
+            weights[corral] = moved
+            corral = [k for k, value in zip(corral, moved.tolist(), strict=True) if value > 0]
+    return weights / weights.sum()
+
+
+def _affine_minimum(gram: Tensor) -> Tensor:
+    ones = torch.ones(gram.shape[0], 1, dtype=torch.float64, device=gram.device)
+    driver = "gelsd" if gram.is_cpu else None  # the rank-revealing one; CUDA has no choice
+    solution: Tensor = torch.linalg.lstsq(gram + ones @ ones.T, ones, driver=driver).solution[:, 0]
+    return solution / solution.sum()
+
+
+def min_norm_fake(gram: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Result shapes of min_norm."""
+    check_gram("min_norm", gram, batched=True)
+    batch = gram.shape[:-2]
+    return gram.new_empty(gram.shape[:-1]), gram.new_empty(batch), gram.new_empty(batch, dtype=torch.int32)
+
+
+_min_norm = define_operator("min_norm", "(Tensor gram) -> (Tensor, Tensor, Tensor)", min_norm_reference, min_norm_fake)
+
+
+@torch.no_grad()
+def min_norm(gram: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights on the simplex whose combined gradient is shortest: ``argmin_w w^T G w`` (MGDA, Désidéri 2012).
+
+    Exact up to rounding by an active-set method (Wolfe 1976), not an iteration that is stopped early.
+
+    Args:
+        gram: [..., K, K], float64, symmetric positive semidefinite up to rounding; leading dimensions are a batch. The
+            scale does not matter (the problem is divided by its trace).
+
+    Returns:
+        weights [..., K] float64, at least 0, summing to 1. A task with a zero gradient is left out (weight 0); all
+        weights are 0 where every gradient is zero.
+        certificate [...] float64: the duality gap ``w^T G w - min_k (G w)_k``, relative to ``w^T G w`` or to 1e-6 of
+        the trace, whichever is larger. An upper bound on how far the answer is from the optimum.
+        status [...] int32: 0 solved, 2 non-finite input (weights 0, certificate infinite).
+
+    Raises:
+        RuntimeError: wrong shape or dtype.
+    """
+    weights, certificate, status = _min_norm(gram)
+    return weights, certificate, status

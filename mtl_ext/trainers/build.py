@@ -1,0 +1,102 @@
+"""From a run's description to its parts."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from mtl_ext.data import DATASETS, MultiTaskData, Task
+from mtl_ext.methods import METHODS, Method
+from mtl_ext.models import MODELS, HardSharing
+from mtl_ext.trainers.config import TrainConfig
+
+# What the trainer hands to a maker that asks for it by name; not for the user to set.
+PROVIDED = ("tasks", "num_tasks", "generator", "params", "lr")
+
+
+def build_data(config: TrainConfig) -> MultiTaskData:
+    """The data set that a configuration names.
+
+    Raises:
+        ValueError: an unknown data set or option.
+    """
+    maker = _lookup("data set", config.data, DATASETS, config.data_options)
+    data: MultiTaskData = maker(**config.data_options)
+    return data
+
+
+def choose_tasks(config: TrainConfig, data: MultiTaskData) -> list[Task]:
+    """The tasks that a configuration trains, in the configuration's order.
+
+    Raises:
+        ValueError: a name that is no task of the data set, or twice the same.
+    """
+    if not config.tasks:
+        return list(data.tasks)
+    by_name = {task.name: task for task in data.tasks}
+    for name in config.tasks:
+        if name not in by_name or config.tasks.count(name) > 1:
+            raise ValueError(f"tasks holds {name!r}, expected different names of {', '.join(by_name)}")
+    return [by_name[name] for name in config.tasks]
+
+
+def build_model(config: TrainConfig, tasks: Sequence[Task]) -> HardSharing:
+    """The network, with initial parameters drawn from the configuration's seed.
+
+    Raises:
+        ValueError: an unknown network or option.
+    """
+    maker = _lookup("model", config.model, MODELS, config.model_options)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model: HardSharing = maker(tasks, **config.model_options)
+    return model.to(config.device)
+
+
+def build_method(config: TrainConfig, num_tasks: int) -> Method:
+    """The method; the number of tasks and the run's seed go to a method that asks for them.
+
+    Raises:
+        ValueError: an unknown method or option.
+    """
+    maker = _lookup("method", config.method, METHODS, config.method_options)
+    asked = inspect.signature(maker).parameters
+    provided = {"num_tasks": num_tasks, "seed": config.seed}
+    arguments = {name: value for name, value in provided.items() if name in asked} | config.method_options
+    method: Method = maker(**arguments)
+    return method.to(config.device)
+
+
+def build_optimizer(config: TrainConfig, model: nn.Module, method: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser; the method's own parameters form a group of their own, without weight decay.
+
+    Raises:
+        ValueError: no such class in torch.optim, or an option that it does not take.
+    """
+    base = torch.optim.Optimizer
+    classes = {name: value for name, value in vars(torch.optim).items() if inspect.isclass(value)}
+    optimizers = {name: value for name, value in classes.items() if issubclass(value, base) and value is not base}
+    maker = _lookup("optimizer", config.optimizer, optimizers, config.optimizer_options)
+    groups: list[dict[str, Any]] = [{"params": list(model.parameters()), **config.optimizer_options}]
+    own = list(method.parameters())
+    if own:
+        lr = config.lr if config.method_lr is None else config.method_lr
+        groups.append({"params": own, "lr": lr, **config.optimizer_options, "weight_decay": 0.0})
+    optimizer: torch.optim.Optimizer = maker(groups, lr=config.lr)
+    return optimizer
+
+
+def _lookup(
+    kind: str, name: str, choices: Mapping[str, Callable[..., Any]], options: Mapping[str, Any]
+) -> Callable[..., Any]:
+    """The maker of a name, after checking that it exists and takes the options."""
+    if name not in choices:
+        raise ValueError(f"there is no {kind} {name!r}; there are {', '.join(choices)}")
+    maker = choices[name]
+    known = [parameter for parameter in inspect.signature(maker).parameters if parameter not in PROVIDED]
+    for option in options:
+        if option not in known:
+            raise ValueError(f"{kind} {name!r} has no option {option!r}; it has {', '.join(known) or 'none'}")
+    return maker

@@ -1,0 +1,1 @@
+"""Executables that run CUDA sources on the CPU emulator, plain or under a sanitizer."""

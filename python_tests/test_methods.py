@@ -1,0 +1,239 @@
+"""Every method's row, and what all methods have in common."""
+
+import numpy as np
+import pytest
+import torch
+from method_cases import CASES, JACOBIAN
+from nets import TwoHeads
+
+from mtl_ext import methods
+from mtl_ext.methods import EW, MGDA, RLW, UW, GramMethod, NonFiniteError, PCGrad
+
+NAMES = sorted(CASES)
+GRADIENT_METHODS = [name for name in NAMES if issubclass(methods.METHODS[name], GramMethod)]
+LEVELS = ("shared", "features", "both")
+
+
+def combined(method, jacobian, values=None):
+    """The combined gradient for given per-task gradients and loss values, and the weights."""
+    x = torch.zeros(jacobian.shape[1], dtype=jacobian.dtype, requires_grad=True)
+    values = torch.arange(1.0, len(jacobian) + 1, dtype=jacobian.dtype) if values is None else values
+    weights = method.backward(jacobian @ x + values, shared=[x])
+    return x.grad, weights
+
+
+def level_arguments(net, z, level):
+    return {
+        **({"shared": net.shared()} if level in ("shared", "both") else {}),
+        **({"features": z} if level in ("features", "both") else {}),
+    }
+
+
+def test_every_method_has_a_row():
+    assert sorted(methods.METHODS) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_value(name):
+    case = CASES[name]
+    grad, weights = combined(case.build(2), JACOBIAN)
+    np.testing.assert_allclose(grad.numpy(), case.value(), rtol=1e-4, atol=1e-12, err_msg=case.source)
+    np.testing.assert_allclose((weights @ JACOBIAN).numpy(), grad.numpy(), rtol=1e-6, atol=1e-12)
+    assert weights.dtype == torch.float64
+    assert not weights.requires_grad
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("scale", [1e-12, 1e-4, 1e6, 1e12])
+def test_scale_does_not_matter(name, scale):
+    case = CASES[name]
+    jacobian = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    grad, _ = combined(case.build(3), jacobian)
+    scaled, _ = combined(case.build(3), jacobian * scale)
+    torch.testing.assert_close(scaled / scale, grad)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("num_tasks", [1, 2, 64])
+def test_degenerate_gradients_have_a_finite_answer(name, num_tasks):
+    draw = torch.Generator().manual_seed(2)
+    full = torch.randn(num_tasks, 80, dtype=torch.float64, generator=draw)
+    with_zero = full.clone()
+    with_zero[0] = 0
+    for jacobian in (full, torch.zeros_like(full), full[:1].expand(num_tasks, 80), with_zero, full[:, :1]):
+        grad, weights = combined(CASES[name].build(num_tasks), jacobian)
+        assert grad.isfinite().all()
+        assert weights.isfinite().all()
+    if num_tasks == 1 and name not in ("UW",):
+        torch.testing.assert_close(combined(CASES[name].build(1), full)[0], full[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("level", LEVELS)
+def test_state_of_a_used_instance_continues_bit_for_bit(name, level):
+    def step(method, net):
+        z, losses = net()
+        method.backward(losses, **level_arguments(net, z, level))
+        return net.grads()
+
+    used, net = CASES[name].build(2), TwoHeads()
+    for _ in range(3):
+        step(used, net)
+    fresh = CASES[name].build(2)
+    fresh.load_state_dict(used.state_dict())
+    net.zero_grad()
+    expected = step(used, net)
+    net.zero_grad()
+    result = step(fresh, net)
+    assert all(torch.equal(result[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bad_options_are_named(name):
+    for options, message in CASES[name].bad_options:
+        with pytest.raises(ValueError, match=message):
+            methods.METHODS[name](**options)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_equal_weighting_is_the_sum_bit_for_bit(level):
+    net, reference = TwoHeads(), TwoHeads()
+    z, losses = net()
+    EW().backward(losses, **level_arguments(net, z, level))
+    sum(reference()[1].values()).backward()
+    assert all(torch.equal(grad, reference.grads()[key]) for key, grad in net.grads().items())
+
+
+@pytest.mark.parametrize("name", GRADIENT_METHODS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("level", LEVELS)
+def test_heads_get_their_own_loss_and_the_trunk_the_combination(name, dtype, level):
+    net, reference = TwoHeads(dtype=dtype), TwoHeads(dtype=dtype)
+    z, losses = net()
+    weights = CASES[name].build(2).backward(losses, **level_arguments(net, z, level))
+    _, plain = reference()
+    per_task = reference.naive_gradients(list(reference.trunk.parameters()), plain)
+    sum(plain.values()).backward()
+    tolerance = {torch.bfloat16: 0.03, torch.float32: 1e-5, torch.float64: 1e-10}[dtype]
+    for p, q in zip(net.heads.parameters(), reference.heads.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, rtol=tolerance, atol=tolerance)
+    for i, p in enumerate(net.trunk.parameters()):
+        expected = sum(w * task[i] for w, task in zip(weights.to(dtype), per_task, strict=True))
+        torch.testing.assert_close(p.grad, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", GRADIENT_METHODS)
+def test_gram_of_the_last_call_is_kept(name):
+    net = TwoHeads(dtype=torch.float64)
+    _, losses = net()
+    rows = [torch.cat([g.flatten() for g in task]) for task in net.naive_gradients(net.shared(), losses)]
+    method = CASES[name].build(2)
+    method.backward(losses, shared=net.shared())
+    torch.testing.assert_close(method.gram, torch.stack([torch.stack([a @ b for a in rows]) for b in rows]))
+
+
+@pytest.mark.parametrize("name", GRADIENT_METHODS)
+def test_levels_must_be_named(name):
+    with pytest.raises(ValueError, match=r"backward needs shared=.* or features="):
+        CASES[name].build(2).backward(TwoHeads()()[1])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("as_list", [False, True])
+def test_tasks_with_batches_of_their_own_train(name, as_list):
+    net = TwoHeads()
+    method = CASES[name].build(2)
+    optimizer = torch.optim.SGD([*net.parameters(), *method.parameters()], lr=0.1)
+    history = []
+    for _ in range(30):
+        features, losses = net.own_inputs()
+        optimizer.zero_grad()
+        by_level = {"shared": list(net.trunk.parameters())} if name in GRADIENT_METHODS else {"features": features}
+        method.backward(list(losses.values()) if as_list else losses, **by_level)
+        optimizer.step()
+        history.append(sum(losses.values()).item())
+    assert history[-1] < history[0] - 0.1
+
+
+@pytest.mark.parametrize("name", GRADIENT_METHODS)
+@pytest.mark.parametrize("as_list", [False, True])
+def test_feature_products_between_own_inputs_are_refused(name, as_list):
+    net = TwoHeads()
+    features, losses = net.own_inputs()
+    if as_list:
+        features, losses = list(features.values()), list(losses.values())
+    with pytest.raises(ValueError, match=r"losses\[.*\] reads features of its own input.*shared="):
+        CASES[name].build(2).backward(losses, features=features)
+    assert all(p.grad is None for p in net.trunk.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_nonfinite_losses_are_named_and_nothing_is_written(name, value):
+    net = TwoHeads()
+    z, losses = net()
+    losses["class"] = losses["class"] * value
+    with pytest.raises(NonFiniteError, match=r"losses\['class'\] is"):
+        CASES[name].build(2).backward(losses, shared=net.shared(), features=z)
+    assert all(p.grad is None for p in net.parameters())
+
+
+@pytest.mark.parametrize("name", GRADIENT_METHODS)
+def test_nonfinite_gradients_are_named_or_let_through(name):
+    def losses(x):
+        return {"fine": x.sum(), "depth": (x - 1).abs().sqrt().sum()}  # infinite slope at 1
+
+    x = torch.ones(3, requires_grad=True)
+    with pytest.raises(NonFiniteError, match=r"the gradient of losses\['depth'\] has squared norm"):
+        CASES[name].build(2).backward(losses(x), shared=[x])
+    assert x.grad is None
+    methods.METHODS[name](nonfinite="propagate").backward(losses(x), shared=[x])
+    assert not x.grad.isfinite().all()
+
+
+def test_uncertainty_weighting_trains_its_variances():
+    losses = torch.tensor([2.0, 0.5], requires_grad=True)
+    for form, factor in ((1, 0.5), (2, 1.0)):
+        method = UW(2, form=form)
+        weights = method.backward(losses * 1.0)
+        torch.testing.assert_close(weights, torch.full((2,), factor, dtype=torch.float64))
+        torch.testing.assert_close(method.log_variances.grad, 0.5 - factor * losses.detach())
+    with pytest.raises(ValueError, match="losses has 2 tasks, expected num_tasks = 3"):
+        UW(3).backward(losses * 1.0)
+
+
+def test_random_methods_draw_from_their_own_generator():
+    state = torch.get_rng_state()
+    for build in (RLW, PCGrad):
+        a, b = build(seed=5), build(generator=torch.Generator().manual_seed(5))
+        jacobian = torch.randn(6, 4, generator=torch.Generator().manual_seed(3))
+        assert torch.equal(combined(a, jacobian)[0], combined(b, jacobian)[0])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_pcgrad_draws_orders_as_documented():
+    jacobian = torch.randn(7, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    draw = torch.Generator().manual_seed(11)
+    total = np.zeros(4)
+    for i in range(7):
+        running = jacobian[i].numpy().copy()
+        for j in torch.randperm(7, generator=draw).tolist():
+            other = jacobian[j].numpy()
+            if j != i and running @ other < 0:
+                running = running - running @ other / (other @ other) * other
+        total += running
+    np.testing.assert_allclose(combined(PCGrad(seed=11), jacobian)[0].numpy(), total, rtol=1e-10)
+    np.testing.assert_allclose(combined(PCGrad(seed=11, reduction="mean"), jacobian)[0].numpy(), total / 7, rtol=1e-10)
+
+
+@pytest.mark.parametrize("normalization", ["none", "l2", "loss", "loss+"])
+def test_mgda_is_the_minimum_norm_of_the_normalised_gradients(normalization):
+    optimize = pytest.importorskip("scipy.optimize")
+    for seed in range(20):
+        jacobian = torch.randn(5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        values = torch.rand(5, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) + 0.1
+        _, weights = combined(MGDA(normalization=normalization), jacobian, values)
+        scale = {"none": 1.0, "l2": jacobian.norm(dim=1), "loss": values, "loss+": values * jacobian.norm(dim=1)}
+        rows = (jacobian.T / scale[normalization]).numpy()
+        solution, _ = optimize.nnls(np.vstack([rows, np.ones(5)]), np.r_[np.zeros(6), 1.0])
+        np.testing.assert_allclose(weights.numpy(), solution / solution.sum(), atol=1e-7)

@@ -1,0 +1,194 @@
+"""Every operator's row on every implementation: values, errors, repeatability, threads, opcheck, memory guards."""
+
+import pytest
+import torch
+from implementations import IMPLEMENTATIONS, find, load_emulation
+from op_cases import CASES, list_grads, task_weights
+from torch.utils._pytree import tree_leaves, tree_map
+
+from mtl_ext import ops
+
+OPS = sorted(CASES)
+CPU = torch.device("cpu")
+# opcheck runs a row dozens of times and looks at schemas and shapes, not at values: a few rows are enough.
+OPCHECK_ROWS = ("scalar-K1", "primes-K3", "empty-parameter-K2", "mixed-dtypes-K3", "float64-absent-K2")
+OPCHECK_ROWS += ("bfloat16-expanded-K3", "K1", "K3", "conflict", "zero", "batch", "empty-batch")
+
+
+def copied(arguments):
+    return tree_map(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, arguments)
+
+
+def run(case, function, arguments):
+    """Calls on copies of what is written; returns what the operator computed."""
+    if not case.mutates:
+        return function(*arguments)
+    out = copied(arguments[0])
+    assert function(out, *arguments[1:]) is None
+    return out
+
+
+def same_bits(a, b):
+    pairs = zip(tree_leaves(a), tree_leaves(b), strict=True)
+    return all(
+        torch.equal(x.nan_to_num(7.0), y.nan_to_num(7.0)) and torch.equal(x.isnan(), y.isnan()) for x, y in pairs
+    )
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("op", OPS)
+def test_values_match_the_oracle(op, implementation, device):
+    case, function = CASES[op], find(op, implementation, device)
+    for name, arguments in case.inputs(0, device).items():
+        try:
+            case.check(arguments, run(case, function, arguments))
+        except AssertionError as error:
+            raise AssertionError(f"{op} on {implementation}, row {name}") from error
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("op", OPS)
+def test_second_run_gives_the_same_bits(op, implementation, device):
+    case, function = CASES[op], find(op, implementation, device)
+    for name, arguments in case.inputs(1, device).items():
+        assert same_bits(run(case, function, arguments), run(case, function, arguments)), name
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_kernel_bits_do_not_depend_on_threads(op):
+    case, function = CASES[op], find(op, "kernel", CPU)
+    for name, arguments in case.inputs(2, CPU).items():
+        single = run(case, function, arguments)
+        for threads in (2, 5):
+            torch.set_num_threads(threads)
+            assert same_bits(run(case, function, arguments), single), (name, threads)
+        torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_emulation_bits_do_not_depend_on_the_schedule(op):
+    """What a missing barrier or an order of blocks could change."""
+    case, function = CASES[op], find(op, "emulation", CPU)
+    emulation = load_emulation()
+    before = emulation.get_controls()
+    rows = case.inputs(4, CPU)
+    expected = {name: run(case, function, arguments) for name, arguments in rows.items()}
+    try:
+        for order, threads in (("rev", 1), ("rand", 2)):
+            emulation.set_controls(order=order, seed=17, threads=threads)
+            for name, arguments in rows.items():
+                assert same_bits(run(case, function, arguments), expected[name]), (name, order)
+    finally:
+        emulation.set_controls(**before)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("op", OPS)
+def test_wrong_input_is_named(op, implementation):
+    function = find(op, implementation, CPU)
+    for name, (arguments, message) in CASES[op].errors.items():
+        with pytest.raises(RuntimeError) as raised:
+            function(*arguments)
+        text = str(raised.value)
+        assert text.startswith(f"mtl_ext::{op}: "), (name, text)
+        assert message in text, (name, text)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_all_implementations_use_the_same_words(op):
+    for name, (arguments, _) in CASES[op].errors.items():
+        texts = set()
+        for implementation in IMPLEMENTATIONS:
+            with pytest.raises(RuntimeError) as raised:
+                find(op, implementation, CPU)(*arguments)
+            texts.add(str(raised.value))
+        assert len(texts) == 1, (name, texts)
+
+
+@pytest.mark.parametrize("implementation", ("reference", "kernel"))
+@pytest.mark.parametrize("op", OPS)
+def test_opcheck(op, implementation, device):
+    """The dispatcher's contract; the reference is what runs where a device has no kernel."""
+    find(op, implementation, device)
+    namespace = "mtl_ext" if implementation == "kernel" else reference_namespace()
+    overload = getattr(getattr(torch.ops, namespace), op).default
+    for name, arguments in CASES[op].inputs(3, device).items():
+        if name.removesuffix("-accumulate") in OPCHECK_ROWS:
+            torch.library.opcheck(overload, copied(arguments))
+
+
+def reference_namespace():
+    """The operators with nothing but their references, as they are when no library is built."""
+    namespace = "mtl_ext_reference"
+    if not hasattr(getattr(torch.ops, namespace), OPS[0]):
+        for operator in ops.OPERATORS.values():
+            operator.define(namespace)
+            torch.library.register_kernel(f"{namespace}::{operator.name}", "default", operator.reference)
+    return namespace
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_combine_writes_nothing_outside_its_outputs(implementation, device):
+    function = find("combine_", implementation, device)
+    shapes = [(5, 7), (64,), (1031,), ()]
+    grads, weights = list_grads(shapes, 3, device=device), task_weights(3, device)
+    guard = 64
+    buffers = [torch.full((2 * guard + grad.numel(),), 12345.0, device=device) for grad in grads[:4]]
+    out = [b[guard : guard + g.numel()].view(g.shape) for b, g in zip(buffers, grads, strict=False)]
+    function(out, grads, weights, False)
+    for buffer in buffers:
+        assert (buffer[:guard] == 12345.0).all()
+        assert (buffer[-guard:] == 12345.0).all()
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_combine_over_the_first_task(implementation, dtype, device):
+    function = find("combine_", implementation, device)
+    grads, weights = list_grads([(5, 7), (64,), (1031,)], 3, dtype, device), task_weights(3, device)
+    expected = find("combine", implementation, device)(grads, weights)
+    function(grads[:3], grads, weights, False)
+    assert same_bits(grads[:3], expected)
+
+
+def test_combine_leaves_a_parameter_without_gradients_alone(device):
+    out = [torch.ones(3, device=device), torch.ones(2, device=device)]
+    grads = [torch.empty(0, device=device), torch.ones(2, device=device)] * 2
+    ops.combine_(out, grads, torch.ones(2, dtype=torch.float64, device=device))
+    assert out[0].tolist() == [1.0, 1.0, 1.0]
+    assert out[1].tolist() == [2.0, 2.0]
+
+
+def test_empty_lists_are_named():
+    weights = torch.ones(2, dtype=torch.float64)
+    for call in (lambda: ops.gram([], 2), lambda: ops.combine([], weights), lambda: ops.combine_([], [], weights)):
+        with pytest.raises(RuntimeError, match=r"len\(grads\) is 0, expected a positive multiple"):
+            call()
+    with pytest.raises(RuntimeError, match=r"len\(out\) is 0, expected 1"):
+        ops.combine_([], [torch.ones(1)] * 2, weights)
+
+
+def test_other_devices_and_layouts_are_named():
+    with pytest.raises(RuntimeError, match=r"has layout torch\.sparse_coo, expected torch\.strided"):
+        ops.gram([torch.ones(3), torch.ones(3).to_sparse()], 2)
+
+
+def test_public_functions_do_not_record_gradients():
+    grads = [torch.ones(3, requires_grad=True), torch.ones(3)]
+    assert not ops.gram(grads, 2).requires_grad
+    assert not ops.combine(grads, torch.ones(2, dtype=torch.float64))[0].requires_grad
+
+
+def test_whole_path_compiles_into_one_graph(device):
+    def path(grads, out, order):
+        gram = ops.gram(grads, 3)
+        ops.combine_(out, grads, ops.pcgrad(gram, order))
+        return ops.min_norm(gram)
+
+    grads = list_grads([(5, 7), (64,)], 3, device=device)
+    order = torch.tensor([[1, 2], [0, 2], [0, 1]], device=device)
+    eager, compiled = [torch.zeros_like(g) for g in grads[:2]], [torch.zeros_like(g) for g in grads[:2]]
+    expected = path(grads, eager, order)
+    result = torch.compile(path, fullgraph=True, backend="aot_eager")(grads, compiled, order)
+    assert same_bits(result, expected)
+    assert same_bits(compiled, eager)
