@@ -3,7 +3,9 @@
 import pytest
 import torch
 from implementations import IMPLEMENTATIONS, find, load_emulation
-from op_cases import CASES, list_grads, task_weights
+from op_cases import CASES
+from op_cases.combine import task_weights
+from op_cases.common import list_grads
 from torch.utils._pytree import tree_leaves, tree_map
 
 from mtl_ext import ops

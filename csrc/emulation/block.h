@@ -20,6 +20,7 @@
 #include <map>
 #include <memory>
 #include <numeric>
+#include <random>
 #include <span>
 #include <string>
 #include <vector>
@@ -40,19 +41,7 @@ struct Launch {
   Where where;
 };
 
-// A pseudo-random sequence for std::shuffle (splitmix64; <random> would cost every kernel file half a second).
-struct Random {
-  using result_type = uint64_t;
-  uint64_t state;
-  static constexpr uint64_t min() { return 0; }
-  static constexpr uint64_t max() { return ~uint64_t{0}; }
-  uint64_t operator()() {
-    uint64_t word = state += 0x9e3779b97f4a7c15;
-    word = (word ^ word >> 30) * 0xbf58476d1ce4e5b9;
-    word = (word ^ word >> 27) * 0x94d049bb133111eb;
-    return word ^ word >> 31;
-  }
-};
+using Random = std::mt19937_64;
 
 template <class Sequence>
 void arrange(Sequence& turns, Order order, Random& random) {
@@ -61,8 +50,8 @@ void arrange(Sequence& turns, Order order, Random& random) {
   if (order == Order::kRandom) std::shuffle(turns.begin(), turns.end(), random);
 }
 
-// A block's dynamic shared memory: a heap block of its own, so that AddressSanitizer sees its ends, filled
-// with the bytes of a NaN (of -1 as an integer), so that a value read before it is written shows in the result.
+// A block's dynamic shared memory: a heap block of its own, so that AddressSanitizer sees its ends, filled with the
+// bytes of a NaN (of -1 as an integer), so that a value read before it is written shows in the result.
 class SharedMemory {
  public:
   explicit SharedMemory(size_t bytes) {
@@ -156,8 +145,9 @@ class BlockRunner {
     release(&begin_key_);
   }
 
-  void run(uint3 block, Random random) {
+  void run(uint3 block, uint64_t seed) {
     Unwatched bookkeeping;
+    Random random(seed);
     const SharedMemory shared(launch_->shared_bytes);
     shared_ = shared.data();
     blockIdx = block;

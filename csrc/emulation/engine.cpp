@@ -34,7 +34,7 @@ void run_launch(dim3 grid, dim3 block, size_t shared_bytes, void (*kernel)(const
   const Launch launch{grid, block, shared_bytes, kernel, arguments, controls(), where};
   check_configuration(launch);
   std::vector<size_t> blocks(size_t{grid.x} * grid.y * grid.z);
-  Random random{launch.controls.seed};
+  Random random(launch.controls.seed);
   arrange(blocks, launch.controls.order, random);
   const size_t workers = std::min<size_t>(launch.controls.threads, blocks.size());
   const auto work = [&](size_t worker) {
@@ -44,7 +44,7 @@ void run_launch(dim3 grid, dim3 block, size_t shared_bytes, void (*kernel)(const
       const size_t b = blocks[i];
       const uint3 index{static_cast<unsigned>(b % grid.x), static_cast<unsigned>(b / grid.x % grid.y),
                         static_cast<unsigned>(b / grid.x / grid.y)};
-      runner.run(index, Random{launch.controls.seed + b});
+      runner.run(index, launch.controls.seed + b);
     }
     runner.end();
   };
