@@ -1,6 +1,6 @@
 """Times the operators against this machine's floor and against plain PyTorch, as ratios within one run.
 
-python -m bench.run [--op gram] [--tasks 2 3 8] [--threads 1 2] [--rounds 10] [--csv FILE]
+python -m bench.run [--op gram] [--tasks 2 3 8] [--threads 1 2] [--rounds 60] [--csv FILE]
 """
 
 import argparse
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="*", type=int, default=[2, 3, 8])
     parser.add_argument("--threads", nargs="*", type=int, default=[1, 2])
     parser.add_argument("--columns", type=int, default=10_000_000)
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--csv", help="also write the rows to this file")
     options = parser.parse_args()
     names = [field.name for field in fields(Row)]

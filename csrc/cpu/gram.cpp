@@ -109,14 +109,14 @@ MTL_INLINE void multiply_tile(const Tile& tile, const T* const* rows, int64_t co
   }
 }
 
-// One block of columns. Each tile also prefetches one row of the next block, which the few tiles of a small K leave to
-// the hardware.
+// One block of columns. Each tile also prefetches one row of the next block: the hardware alone loses time at block
+// ends.
 template <class T>
 MTL_INLINE void multiply_block(const std::vector<Tile>& tiles, const T* const* rows, int num_tasks, int64_t columns,
                                T* sums) {
   int row = 0;
   for (const Tile& tile : tiles) {
-    const T* next = num_tasks > 8 && row < num_tasks ? rows[row++] + columns : nullptr;
+    const T* next = row < num_tasks ? rows[row++] + columns : nullptr;
     multiply_tile<T>(tile, rows, columns, sums + tile.first * kLanes<T>, next);
   }
 }
