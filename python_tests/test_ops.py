@@ -175,10 +175,24 @@ def test_other_devices_and_layouts_are_named():
         ops.gram([torch.ones(3), torch.ones(3).to_sparse()], 2)
 
 
-def test_public_functions_do_not_record_gradients():
-    grads = [torch.ones(3, requires_grad=True), torch.ones(3)]
-    assert not ops.gram(grads, 2).requires_grad
-    assert not ops.combine(grads, torch.ones(2, dtype=torch.float64))[0].requires_grad
+@pytest.mark.parametrize("implementation", ("reference", "kernel"))
+def test_gram_and_combine_are_differentiable_twice(implementation, device):
+    find("gram", implementation, device)
+    namespace = getattr(torch.ops, "mtl_ext" if implementation == "kernel" else reference_namespace())
+    grads = list_grads([(2, 3), (), (4,)], 3, torch.float64, device)
+    grads[4] = grads[4].new_empty(0)  # absent for one task
+    for grad in grads:
+        grad.requires_grad_()
+    weights = task_weights(3, device).requires_grad_()
+    for check in (torch.autograd.gradcheck, torch.autograd.gradgradcheck):
+        assert check(lambda *tensors: namespace.gram(tensors, 3), grads)
+        assert check(lambda w, *tensors: tuple(namespace.combine(tensors, w)), (weights, *grads))
+
+
+def test_operators_without_a_formula_do_not_record_gradients():
+    gram = torch.eye(2, dtype=torch.float64, requires_grad=True)
+    assert not ops.pcgrad(gram, torch.tensor([[1], [0]])).requires_grad
+    assert not ops.min_norm(gram)[0].requires_grad
 
 
 def test_whole_path_compiles_into_one_graph(device):

@@ -1,6 +1,7 @@
 """The weighted sum of the per-task gradients, as new tensors or in place."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,7 +58,32 @@ def combine__fake(out: Sequence[Tensor], grads: Sequence[Tensor], weights: Tenso
     check_out("combine_", out, grads, num_tasks)
 
 
-_combine = define_operator("combine", "(Tensor[] grads, Tensor weights) -> Tensor[]", combine_reference, combine_fake)
+def combine_setup_context(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    """Keeps gradients and weights."""
+    grads, weights = inputs
+    ctx.save_for_backward(weights, *grads)
+
+
+def combine_backward(ctx: Any, cotangents: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+    """``d g_k = w_k C`` and ``d w_k = <C, g_k>`` for the cotangents C, the latter one row of a Gram matrix."""
+    weights, *grads = ctx.saved_tensors
+    num_tasks, num_params = len(weights), len(cotangents)
+    rows = [
+        w.to(g.dtype) * cotangents[index % num_params] if g.numel() else torch.zeros_like(g)
+        for index, (w, g) in enumerate(zip(weights.repeat_interleave(num_params), grads, strict=True))
+    ]
+    products = torch.ops.mtl_ext.gram([*cotangents, *grads], num_tasks + 1)
+    return rows, products[0, 1:]
+
+
+_combine = define_operator(
+    "combine",
+    "(Tensor[] grads, Tensor weights) -> Tensor[]",
+    combine_reference,
+    combine_fake,
+    combine_setup_context,
+    combine_backward,
+)
 _combine_ = define_operator(
     "combine_",
     "(Tensor(a!)[] out, Tensor[] grads, Tensor weights, bool accumulate) -> ()",
@@ -66,7 +92,6 @@ _combine_ = define_operator(
 )
 
 
-@torch.no_grad()
 def combine(grads: Sequence[Tensor], weights: Tensor) -> list[Tensor]:
     """The combined gradient ``sum_k weights[k] * grads[k * P + p]`` as P new tensors.
 
@@ -78,7 +103,8 @@ def combine(grads: Sequence[Tensor], weights: Tensor) -> list[Tensor]:
 
     Returns:
         P tensors of the parameters' shapes and dtypes, in the layout of the gradients where the tasks agree, else
-        contiguous. Empty where every task is absent. Sums run in task order, in float32 (float64 for float64).
+        contiguous. Empty where every task is absent. Differentiable in both arguments, also twice. Sums run in task
+        order, in float32 (float64 for float64).
 
     Raises:
         RuntimeError: as :func:`mtl_ext.ops.gram`, or ``weights`` is not a float64 vector on that device.

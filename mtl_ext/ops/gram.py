@@ -1,11 +1,13 @@
 """Inner products of the per-task gradients."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mtl_ext.ops.checks import check_not_empty, check_task_grads
+from mtl_ext.ops.combine import combine
 from mtl_ext.ops.registry import define_operator
 
 
@@ -29,10 +31,32 @@ def gram_fake(grads: Sequence[Tensor], num_tasks: int) -> Tensor:
     return grads[0].new_empty((num_tasks, num_tasks), dtype=torch.float64)
 
 
-_gram = define_operator("gram", "(Tensor[] grads, int num_tasks) -> Tensor", gram_reference, gram_fake)
+def gram_setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    """Keeps the gradients."""
+    grads, ctx.num_tasks = inputs
+    ctx.save_for_backward(*grads)
 
 
-@torch.no_grad()
+def gram_backward(ctx: Any, cotangent: Tensor) -> tuple[list[Tensor], None]:
+    """``d g_k = sum_j (C + C^T)_kj g_j`` for the cotangent C."""
+    grads = list(ctx.saved_tensors)
+    num_params = len(grads) // ctx.num_tasks
+    symmetric = cotangent + cotangent.mT
+    rows = [combine(grads, symmetric[k]) for k in range(ctx.num_tasks)]
+    combined = [row[param] for row in rows for param in range(num_params)]
+    return [c if g.numel() else torch.zeros_like(g) for c, g in zip(combined, grads, strict=True)], None
+
+
+_gram = define_operator(
+    "gram",
+    "(Tensor[] grads, int num_tasks) -> Tensor",
+    gram_reference,
+    gram_fake,
+    gram_setup_context,
+    gram_backward,
+)
+
+
 def gram(grads: Sequence[Tensor], num_tasks: int) -> Tensor:
     """Inner products of the per-task gradients, without stacking them.
 
@@ -53,7 +77,7 @@ def gram(grads: Sequence[Tensor], num_tasks: int) -> Tensor:
 
     Note:
         Reads each gradient once. Dense tensors are walked in memory order; tensors whose strides differ between tasks
-        are gathered. NaN and Inf come through as NaN and Inf.
+        are gathered. NaN and Inf come through as NaN and Inf. Differentiable, also twice.
     """
     check_not_empty("gram", grads)
     result: Tensor = _gram(list(grads), num_tasks)

@@ -25,18 +25,28 @@ class Operator:
     schema: str
     reference: Callable[..., Any]
     fake: Callable[..., Any]
+    setup_context: Callable[..., Any] | None = None
+    backward: Callable[..., Any] | None = None
 
     def define(self, namespace: str) -> None:
-        """Declares the schema and the fake under a namespace (the emulated CUDA kernels have one of their own)."""
-        torch.library.define(f"{namespace}::{self.name}", self.schema)
-        torch.library.register_fake(f"{namespace}::{self.name}", self.fake)
+        """Declares schema, fake and derivative under a namespace (the emulated CUDA kernels have one of their own)."""
+        name = f"{namespace}::{self.name}"
+        torch.library.define(name, self.schema)
+        torch.library.register_fake(name, self.fake)
+        if self.backward is not None:
+            torch.library.register_autograd(name, self.backward, setup_context=self.setup_context)
 
 
 OPERATORS: dict[str, Operator] = {}
 
 
 def define_operator(
-    name: str, schema: str, reference: Callable[..., Any], fake: Callable[..., Any]
+    name: str,
+    schema: str,
+    reference: Callable[..., Any],
+    fake: Callable[..., Any],
+    setup_context: Callable[..., Any] | None = None,
+    backward: Callable[..., Any] | None = None,
 ) -> Callable[..., Any]:
     """Declares ``mtl_ext::name`` with its reference as the kernel of every device that has no better one.
 
@@ -45,11 +55,13 @@ def define_operator(
         schema: arguments and results, in torch's schema language.
         reference: pure PyTorch, the meaning of the operator.
         fake: shapes and dtypes of the results, for tracing.
+        setup_context: what `backward` needs, as torch.library.register_autograd takes it.
+        backward: the derivative; without one, the public function does not record gradients.
 
     Returns:
         The callable that goes through the dispatcher.
     """
-    operator = Operator(name, schema, reference, fake)
+    operator = Operator(name, schema, reference, fake, setup_context, backward)
     operator.define(NAMESPACE)
     torch.library.register_kernel(f"{NAMESPACE}::{name}", "default", reference)
     OPERATORS[name] = operator
