@@ -1,5 +1,6 @@
 """The implementations of one operator that every row runs on: reference, kernel and emulated CUDA kernel."""
 
+import functools
 import importlib.util
 
 import torch
@@ -11,12 +12,12 @@ IMPLEMENTATIONS = ("reference", "kernel", "emulation")
 EMULATION = "mtl_ext_emulation"
 
 
+@functools.cache
 def load_emulation():
     """Declares the operators under the emulation's namespace and loads their kernels, once."""
     require_or_skip(importlib.util.find_spec("mtl_ext._emulation") is not None, "mtl_ext._emulation is not built")
-    if "mtl_ext._emulation" not in importlib.sys.modules:
-        for operator in ops.OPERATORS.values():
-            operator.define(EMULATION)
+    for operator in ops.OPERATORS.values():
+        operator.define(EMULATION)
     return importlib.import_module("mtl_ext._emulation")
 
 

@@ -1,7 +1,5 @@
 """The emulator of CUDA kernels must catch planted faults, name their line, and be silent on clean kernels."""
 
-import importlib
-import os
 import re
 from functools import cache
 from pathlib import Path
@@ -9,6 +7,7 @@ from subprocess import CompletedProcess
 
 import pytest
 from emulation import toolchain
+from implementations import load_emulation
 
 SOURCE = Path(toolchain.__file__).with_name("faults.cu")
 ORDERS = ["fwd", "rev", "rand"]
@@ -142,12 +141,7 @@ def test_misspelt_environment_is_an_error(controls, message):
 @pytest.fixture
 def emulation_module():
     """The Python module, with its controls put back afterwards."""
-    try:
-        module = importlib.import_module("mtl_ext._emulation")
-    except ImportError:
-        if os.environ.get("MTL_EXT_REQUIRE_KERNELS") == "1":
-            raise
-        pytest.skip("mtl_ext._emulation is not built: MTL_EXT_EMULATION=1")
+    module = load_emulation()
     controls = module.get_controls()
     yield module
     module.set_controls(**controls)
