@@ -15,6 +15,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -288,6 +289,16 @@ inline void check_gram(const char* op, const Tensor& gram, bool batched) {
             " with K at least 1");
   MTL_CHECK(gram.scalar_type() == ScalarType::Double, op, ": gram has dtype ", dtype_name(gram.scalar_type()),
             ", expected torch.float64 (as ops.gram returns it)");
+}
+
+// What a K×K solver returns for gram [..., K, K]: weights [..., K], certificate [...] and int32 status [...], empty
+// yet.
+inline std::tuple<Tensor, Tensor, Tensor> solver_results(const Tensor& gram) {
+  const auto sizes = gram.sizes();
+  const std::vector<int64_t> shape(sizes.begin(), sizes.end() - 1);
+  const std::vector<int64_t> batch(shape.begin(), shape.end() - 1);
+  return {torch::stable::new_empty(gram, shape), torch::stable::new_empty(gram, batch),
+          torch::stable::new_empty(gram, batch, ScalarType::Int)};
 }
 
 // Checks the projection order [K, K - 1] of pcgrad against its Gram matrix.

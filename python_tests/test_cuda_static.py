@@ -23,7 +23,7 @@ REGISTERS = {
     r"gram_finish_kernel": 32,
     r"combine_kernel<\w+>": 64,
     r"pcgrad_kernel": 64,
-    r"min_norm_kernel": 128,
+    r"kxk_kernel<\w+>": 128,
 }
 # 128-bit loads that a thread has in flight at least.
 VECTOR_LOADS = {

@@ -3,10 +3,9 @@
 import torch
 from torch import Tensor
 
-from mtl_ext.ops.checks import check_gram
+from mtl_ext.ops.kxk import SOLVED, solve_each, solver_fake
 from mtl_ext.ops.registry import define_operator
 
-SOLVED, PARETO_STATIONARY, NON_FINITE = 0, 1, 2
 # The certificate is the duality gap relative to the squared minimum norm, or to this part of the trace where the
 # minimum norm is (nearly) zero.
 CERTIFICATE_FLOOR = 1e-6
@@ -14,25 +13,17 @@ CERTIFICATE_FLOOR = 1e-6
 
 def min_norm_reference(gram: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Wolfe's algorithm, problem by problem."""
-    check_gram("min_norm", gram, batched=True)
-    batch, num_tasks = gram.shape[:-2], gram.shape[-1]
-    problems = gram.reshape(-1, num_tasks, num_tasks)
-    weights = torch.zeros(problems.shape[0], num_tasks, dtype=torch.float64, device=gram.device)
-    certificate = torch.zeros(problems.shape[0], dtype=torch.float64, device=gram.device)
-    status = torch.zeros(problems.shape[0], dtype=torch.int32, device=gram.device)
-    for index, problem in enumerate(problems):
-        if not problem.isfinite().all():
-            certificate[index], status[index] = torch.inf, NON_FINITE
-            continue
-        present = (problem.diagonal() > 0).nonzero().flatten()
-        if present.numel() > 0:
-            scaled = problem[present[:, None], present] / problem.trace()
-            solution = _wolfe(scaled)
-            weights[index, present] = solution
-            value = solution @ scaled @ solution
-            gap = (value - (scaled @ solution).min()).clamp_min(0.0)
-            certificate[index] = gap / value.clamp_min(CERTIFICATE_FLOOR)
-    return weights.reshape(*batch, num_tasks), certificate.reshape(batch), status.reshape(batch)
+    return solve_each("min_norm", gram, minimum_norm)
+
+
+def minimum_norm(gram: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Weights [K], certificate and status of one problem [K, K] without zero gradients."""
+    scaled = gram / gram.trace()
+    weights = _wolfe(scaled)
+    products = scaled @ weights
+    value = weights @ products
+    gap = (value - products.min()).clamp_min(0.0)
+    return weights, gap / value.clamp_min(CERTIFICATE_FLOOR), SOLVED
 
 
 def _wolfe(gram: Tensor) -> Tensor:
@@ -72,9 +63,7 @@ def _affine_minimum(gram: Tensor) -> Tensor:
 
 def min_norm_fake(gram: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Result shapes of min_norm."""
-    check_gram("min_norm", gram, batched=True)
-    batch = gram.shape[:-2]
-    return gram.new_empty(gram.shape[:-1]), gram.new_empty(batch), gram.new_empty(batch, dtype=torch.int32)
+    return solver_fake("min_norm", gram)
 
 
 _min_norm = define_operator("min_norm", "(Tensor gram) -> (Tensor, Tensor, Tensor)", min_norm_reference, min_norm_fake)

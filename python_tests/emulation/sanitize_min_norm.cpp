@@ -27,8 +27,8 @@ void check(int num_tasks, int columns) {
   Guarded<int32_t> status(kProblems);
   for (int problem = 0; problem < kProblems; ++problem) fill_gram(&gram[problem * size], num_tasks, columns);
   gram[2 * size - 1] = NAN;  // in the second problem
-  expect_success(mtl::launch_min_norm(kProblems, num_tasks, gram.data(), weights.data(), certificate.data(),
-                                      status.data(), nullptr));
+  const mtl::KxkBatch batch{kProblems, num_tasks, gram.data(), weights.data(), certificate.data(), status.data()};
+  expect_success(mtl::launch_min_norm(batch, nullptr));
   for (const int problem : {0, 2}) {
     check_optimal(&gram[problem * size], &weights[problem * num_tasks], num_tasks);
     expect_close("certificate", problem, certificate[problem], 0, 1e-6);
@@ -45,5 +45,5 @@ void run_cases() {
   for (const int num_tasks : {1, 2, 5}) check(num_tasks, num_tasks + 2);
   check(7, 4);  // rank-deficient
   check(33, 40);
-  if (!kThreadSanitizer) check(mtl::kMaxMinNormTasks, 70);
+  if (!kThreadSanitizer) check(mtl::kMaxSolverTasks, 70);
 }

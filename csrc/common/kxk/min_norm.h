@@ -8,20 +8,16 @@
 #pragma once
 
 #include <cmath>
-#include <cstdint>
 
-#include "common/kxk/team.h"
+#include "common/kxk/solve.h"
 
 namespace mtl {
-
-// Doubles of workspace for K tasks.
-constexpr int min_norm_workspace(int num_tasks) { return num_tasks * (num_tasks + 3); }
 
 // The certificate is relative to w^T G w or to this part of the trace, whichever is larger.
 constexpr double kCertificateFloor = 1e-6;
 
 template <class Team>
-struct MinNorm {
+struct MinNormProblem {
   const Team& team;
   const int num_tasks;
   const double* gram;  // [K, K]
@@ -180,37 +176,24 @@ struct MinNorm {
   }
 };
 
-template <class Team>
-MTL_TEAM_FUNCTION bool all_finite(const Team& team, const double* values, int count) {
-  double bad = 0;
-  for (int i = team.lane; i < count; i += team.size) bad += std::isfinite(values[i]) ? 0.0 : 1.0;
-  return team.sum(bad) == 0;
-}
+// Weights on the simplex; every finite problem is solved.
+struct MinNorm {
+  static constexpr int workspace(int num_tasks) { return num_tasks * (num_tasks + 3); }
 
-// gram [K, K] -> weights [K] on the simplex, certificate and status (kSolved or kNonFinite, weights 0).
-template <class Team>
-MTL_TEAM_FUNCTION void min_norm(const Team& team, int num_tasks, const double* gram, double* weights,
-                                double* certificate, int32_t* status, double* workspace) {
-  const bool finite = all_finite(team, gram, num_tasks * num_tasks);
-  double gap = INFINITY;
-  if (finite) {
+  template <class Team>
+  MTL_TEAM_FUNCTION Outcome solve(const Team& team, int num_tasks, const double* gram, double* weights,
+                                  double* workspace) const {
     double* vectors = workspace + num_tasks * num_tasks;
-    MinNorm<Team> problem{team,
-                          num_tasks,
-                          gram,
-                          weights,
-                          workspace,
-                          vectors,
-                          vectors + num_tasks,
-                          reinterpret_cast<int*>(vectors + 2 * num_tasks)};
-    gap = problem.solve();
-  } else {
-    for (int k = team.lane; k < num_tasks; k += team.size) weights[k] = 0;
+    MinNormProblem<Team> problem{team,
+                                 num_tasks,
+                                 gram,
+                                 weights,
+                                 workspace,
+                                 vectors,
+                                 vectors + num_tasks,
+                                 reinterpret_cast<int*>(vectors + 2 * num_tasks)};
+    return {problem.solve(), kSolved};
   }
-  if (team.lane == 0) {
-    *certificate = gap;
-    *status = finite ? kSolved : kNonFinite;
-  }
-}
+};
 
 }  // namespace mtl

@@ -20,9 +20,6 @@ struct OneLane {
   double sum(double value) const { return value; }
 };
 
-// Outcome of a solver, written next to its weights.
-enum Status : int { kSolved = 0, kParetoStationary = 1, kNonFinite = 2 };
-
 template <class Team>
 MTL_TEAM_FUNCTION double dot(const Team& team, const double* a, const double* b, int n) {
   double partial = 0;

@@ -1,0 +1,31 @@
+// The glue that the K×K solvers share: checks, allocation and launch.
+#pragma once
+
+#include <tuple>
+
+#include "cuda/device_scope.h"
+#include "cuda/kxk.h"
+
+namespace mtl {
+
+// gram [..., K, K] -> weights [..., K], certificate [...] and status [...]. `launch` takes a KxkBatch and a stream.
+template <class Launch>
+std::tuple<Tensor, Tensor, Tensor> solve_batch(const char* op, Tensor gram, const Launch& launch) {
+  const DeviceScope scope(gram);
+  check_gram(op, gram, /*batched=*/true);
+  const int64_t num_tasks = gram.sizes().back();
+  MTL_CHECK(num_tasks <= kMaxSolverTasks, op, ": gram has K = ", num_tasks, " tasks, the CUDA kernel takes at most ",
+            kMaxSolverTasks, ": move gram to the CPU");
+  gram = torch::stable::contiguous(gram);
+  auto [weights, certificate, status] = solver_results(gram);
+  const KxkBatch batch{certificate.numel(),
+                       static_cast<int>(num_tasks),
+                       gram.const_data_ptr<double>(),
+                       weights.mutable_data_ptr<double>(),
+                       certificate.mutable_data_ptr<double>(),
+                       status.mutable_data_ptr<int32_t>()};
+  check_launch(op, launch(batch, scope.stream()));
+  return {weights, certificate, status};
+}
+
+}  // namespace mtl
