@@ -215,7 +215,7 @@ inline TaskGrads read_list(const char* op, std::vector<Tensor> list, int64_t num
 // Checks the outputs of an in-place operator: P dense tensors like the gradients of their parameter.
 inline void check_out(const char* op, const std::vector<Tensor>& out, const TaskGrads& grads) {
   MTL_CHECK(static_cast<int64_t>(out.size()) == grads.num_params, op, ": len(out) is ", out.size(), ", expected ",
-            grads.num_params, " = len(grads) / len(weights)");
+            grads.num_params, " = len(grads) / K");
   for (int64_t param = 0; param < grads.num_params; ++param) {
     if (grads.first[param] < 0) continue;
     const Tensor& like = grads.tensors[grads.first[param]];

@@ -22,6 +22,7 @@ REGISTERS = {
     r"gram_staged_kernel<\w+>": 128,
     r"gram_finish_kernel": 32,
     r"combine_kernel<\w+>": 64,
+    r"graddrop_kernel<\w+>": 80,
     r"pcgrad_kernel": 64,
     r"kxk_kernel<\w+>": 128,
 }

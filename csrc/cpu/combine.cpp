@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/dtypes.h"
+#include "cpu/param_ranges.h"
 #include "cpu/vector.h"
 #include "task_grads.h"
 
@@ -92,7 +93,6 @@ void write_combined(const TaskGrads& grads, const Tensor& weights, bool accumula
   const Tensor values = torch::stable::contiguous(weights);
   const double* weight = values.const_data_ptr<double>();
   std::vector<Terms> terms(grads.num_params);
-  std::vector<int64_t> begin(grads.num_params + 1, 0);  // first column of each parameter
   std::vector<void*> target(grads.num_params, nullptr);
   for (int64_t param = 0; param < grads.num_params; ++param) {
     for (int64_t k = 0; k < grads.num_tasks; ++k) {
@@ -100,16 +100,10 @@ void write_combined(const TaskGrads& grads, const Tensor& weights, bool accumula
       terms[param].data.push_back(grads.data(k, param));
       terms[param].weights.push_back(weight[k]);
     }
-    begin[param + 1] = begin[param] + grads.numel[param];
     if (grads.numel[param] > 0) target[param] = out[param].mutable_data_ptr();
   }
-  torch::stable::parallel_for(0, begin.back(), kChunkColumns, [&](int64_t from, int64_t to) {
-    int64_t param = std::upper_bound(begin.begin(), begin.end(), from) - begin.begin() - 1;
-    for (; param < grads.num_params && begin[param] < to; ++param) {
-      const int64_t first = std::max(from - begin[param], int64_t{0});
-      const int64_t last = std::min(to - begin[param], grads.numel[param]);
-      if (first < last) combine_range(terms[param], grads.dtype[param], accumulate, first, last, target[param]);
-    }
+  for_each_range(grads.numel, [&](int64_t param, int64_t begin, int64_t end) {
+    combine_range(terms[param], grads.dtype[param], accumulate, begin, end, target[param]);
   });
 }
 

@@ -33,8 +33,8 @@ constexpr Dtype kDtype = std::is_same_v<T, double>     ? Dtype::kFloat64
 // Kernel arguments hold 32,764 bytes.
 constexpr int kTableWords = 3950;
 
-// The parameters of one launch. Each takes num_rows + 2 words: an address per row (0: absent), the number of columns,
-// and twice the number of its first chunk, plus one where all addresses are aligned to 16 bytes.
+// The parameters of one launch. Each takes num_rows + 3 words: an address per row (0: absent), the number of columns,
+// its index in the list, and twice the number of its first chunk, plus one where all addresses are aligned to 16 bytes.
 struct TensorTable {
   int num_rows;
   int num_params;
@@ -42,10 +42,11 @@ struct TensorTable {
   int chunk_columns;
   int64_t words[kTableWords];
 
-  MTL_HOST_DEVICE int64_t word(int param, int index) const { return words[param * (num_rows + 2) + index]; }
+  MTL_HOST_DEVICE int64_t word(int param, int index) const { return words[param * (num_rows + 3) + index]; }
   MTL_HOST_DEVICE int64_t numel(int param) const { return word(param, num_rows); }
-  MTL_HOST_DEVICE int first_chunk(int param) const { return static_cast<int>(word(param, num_rows + 1) >> 1); }
-  MTL_HOST_DEVICE bool aligned(int param) const { return word(param, num_rows + 1) & 1; }
+  MTL_HOST_DEVICE int64_t list_index(int param) const { return word(param, num_rows + 1); }
+  MTL_HOST_DEVICE int first_chunk(int param) const { return static_cast<int>(word(param, num_rows + 2) >> 1); }
+  MTL_HOST_DEVICE bool aligned(int param) const { return word(param, num_rows + 2) & 1; }
 
   template <class T>
   MTL_HOST_DEVICE T* row(int param, int index) const {
@@ -65,7 +66,7 @@ struct TensorTable {
 static_assert(sizeof(TensorTable) <= 31 * 1024 + 512, "leaves room for the other kernel arguments");
 
 // The largest number of rows that one parameter may have.
-constexpr int kMaxRows = kTableWords - 2;
+constexpr int kMaxRows = kTableWords - 3;
 
 // One chunk: columns begin .. begin + columns of a parameter.
 struct Chunk {
@@ -127,7 +128,7 @@ void for_each_table(const TensorLists& lists, int chunk_columns, Launch launch) 
   table.num_rows = lists.num_rows;
   table.chunk_columns = chunk_columns;
   table.num_params = table.num_chunks = 0;
-  const int words = lists.num_rows + 2;
+  const int words = lists.num_rows + 3;
   for (int64_t param = 0; param < lists.num_params; ++param) {
     if (lists.numel[param] == 0 || lists.dtype[param] != kDtype<T>) continue;
     if ((table.num_params + 1) * words > kTableWords) {
@@ -140,7 +141,8 @@ void for_each_table(const TensorLists& lists, int chunk_columns, Launch launch) 
       entry[row] = reinterpret_cast<int64_t>(lists.data[row * lists.num_params + param]);
       address_bits |= entry[row];
     }
-    entry[words - 2] = lists.numel[param];
+    entry[words - 3] = lists.numel[param];
+    entry[words - 2] = param;
     entry[words - 1] = 2 * int64_t{table.num_chunks} + (address_bits % 16 == 0 ? 1 : 0);
     table.num_chunks += static_cast<int>((lists.numel[param] + chunk_columns - 1) / chunk_columns);
   }

@@ -66,7 +66,7 @@ def check_out(op: str, out: Sequence[Tensor], grads: Sequence[Tensor], num_tasks
     """Checks the outputs of an in-place operator: P dense tensors like the gradients of their parameter."""
     num_params = len(grads) // num_tasks
     if len(out) != num_params:
-        refuse(op, f"len(out) is {len(out)}, expected {num_params} = len(grads) / len(weights)")
+        refuse(op, f"len(out) is {len(out)}, expected {num_params} = len(grads) / K")
     for param, tensor in enumerate(out):
         present = (i for i in range(param, len(grads), num_params) if grads[i].numel() > 0)
         index = next(present, None)
@@ -126,3 +126,52 @@ def is_dense(tensor: Tensor) -> bool:
             return False
         expected *= size
     return True
+
+
+def check_graddrop(
+    op: str,
+    grads: Sequence[Tensor],
+    num_tasks: int,
+    seed: Tensor | None,
+    uniform: Sequence[Tensor],
+    leak: Tensor | None,
+) -> None:
+    """Checks graddrop's draw and leak against gradients that are checked already."""
+    if (seed is None) == (len(uniform) == 0):
+        refuse(op, f"expected either seed or uniform, found {'neither' if seed is None else 'both'}")
+    if leak is not None:
+        if leak.shape != (num_tasks,):
+            refuse(op, f"leak has shape {list(leak.shape)}, expected [K] = [{num_tasks}]")
+        check_vector(op, "leak", leak, torch.float64, grads)
+    if seed is not None:
+        if seed.shape != (2,):
+            refuse(op, f"seed has shape {list(seed.shape)}, expected [2] (seed, step)")
+        check_vector(op, "seed", seed, torch.int64, grads)
+    else:
+        check_uniform(op, uniform, grads, num_tasks)
+
+
+def check_vector(op: str, name: str, vector: Tensor, dtype: torch.dtype, grads: Sequence[Tensor]) -> None:
+    """Checks dtype and device of a small argument beside a gradient list."""
+    if vector.dtype != dtype:
+        refuse(op, f"{name} has dtype {vector.dtype}, expected {dtype}")
+    if vector.device != grads[0].device:
+        refuse(op, f"{name} is on {vector.device}, expected {grads[0].device} as grads[0]")
+
+
+def check_uniform(op: str, uniform: Sequence[Tensor], grads: Sequence[Tensor], num_tasks: int) -> None:
+    """Checks P float32 tensors of the parameters' shapes."""
+    num_params = len(grads) // num_tasks
+    if len(uniform) != num_params:
+        refuse(op, f"len(uniform) is {len(uniform)}, expected {num_params} = len(grads) / K")
+    for param, found in enumerate(uniform):
+        index = next((i for i in range(param, len(grads), num_params) if grads[i].numel() > 0), None)
+        if index is None:
+            continue
+        name, like = f"uniform[{param}]", grads[index]
+        if found.device != like.device:
+            refuse(op, f"{name} is on {found.device}, expected {like.device}")
+        if found.dtype != torch.float32:
+            refuse(op, f"{name} has dtype {found.dtype}, expected torch.float32")
+        if found.shape != like.shape:
+            refuse(op, f"{name} has shape {list(found.shape)}, expected {list(like.shape)} as in grads[{index}]")

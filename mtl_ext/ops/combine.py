@@ -132,7 +132,5 @@ def combine_(out: Sequence[Tensor], grads: Sequence[Tensor], weights: Tensor, *,
     """
     check_not_empty("combine_", grads)
     if len(out) == 0:
-        refuse(
-            "combine_", f"len(out) is 0, expected {len(grads) // max(1, weights.numel())} = len(grads) / len(weights)"
-        )
+        refuse("combine_", f"len(out) is 0, expected {len(grads) // max(1, weights.numel())} = len(grads) / K")
     _combine_(list(out), list(grads), weights, accumulate)

@@ -81,7 +81,7 @@ def combine_errors(*, in_place):
     if in_place:
         errors["out-length"] = (
             (out[:1], grads, weights, False),
-            "len(out) is 1, expected 2 = len(grads) / len(weights)",
+            "len(out) is 1, expected 2 = len(grads) / K",
         )
         errors["out-shape"] = (([out[0].T, out[1]], grads, weights, False), "out[0] has shape [4, 3], expected [3, 4]")
         errors["out-dtype"] = (([out[0].double(), out[1]], grads, weights, False), "out[0] has dtype torch.float64")

@@ -1,0 +1,223 @@
+"""Gradient sign dropout: per column, the gradients of one sign pass and the others leak."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mtl_ext.ops.checks import check_graddrop, check_not_empty, check_out, check_task_grads, is_dense, refuse
+from mtl_ext.ops.philox import philox_uniform
+from mtl_ext.ops.registry import define_operator
+
+SCHEMA_TAIL = "Tensor[] grads, int num_tasks, Tensor? seed, Tensor[] uniform, Tensor? leak, bool sigmoid, float kappa"
+
+
+def graddrop_reference(
+    grads: Sequence[Tensor],
+    num_tasks: int,
+    seed: Tensor | None,
+    uniform: Sequence[Tensor],
+    leak: Tensor | None,
+    sigmoid: bool,
+    kappa: float,
+) -> list[Tensor]:
+    """Sums in task order, in float32 for half types; the mask without a division for the linear f."""
+    num_params = check_task_grads("graddrop", grads, num_tasks)
+    check_graddrop("graddrop", grads, num_tasks, seed, uniform, leak)
+    out = [_like(grads[param::num_params]) for param in range(num_params)]
+    for param, target in enumerate(out):
+        if target.numel() > 0:
+            column = grads[param::num_params]
+            target.copy_(_passed_sum(column, target, param, seed, uniform, leak, sigmoid, kappa))
+    return out
+
+
+def _like(column: Sequence[Tensor]) -> Tensor:
+    """A new tensor in the layout of one parameter's gradients, contiguous where they do not agree on a dense one."""
+    present = [grad for grad in column if grad.numel() > 0]
+    if not present:
+        return torch.empty_like(column[0])
+    strides = [
+        [stride for stride, size in zip(grad.stride(), grad.shape, strict=True) if size != 1] for grad in present
+    ]
+    if all(stride == strides[0] for stride in strides) and is_dense(present[0]):
+        return torch.empty_like(present[0])
+    return torch.empty_like(present[0], memory_format=torch.contiguous_format)
+
+
+def _passed_sum(
+    column: Sequence[Tensor],
+    out: Tensor,
+    param: int,
+    seed: Tensor | None,
+    uniform: Sequence[Tensor],
+    leak: Tensor | None,
+    sigmoid: bool,
+    kappa: float,
+) -> Tensor:
+    """The masked sum of one parameter's gradients, not yet rounded to their dtype."""
+    wide = torch.float64 if out.dtype == torch.float64 else torch.float32
+    if seed is None:
+        draw = uniform[param]
+    else:
+        index = torch.arange(out.numel(), device=out.device).as_strided(out.shape, out.stride())
+        draw = philox_uniform(seed, param, index)
+    threshold = 2 * draw.to(wide) - 1
+    values = [(k, grad.to(wide)) for k, grad in enumerate(column) if grad.numel() > 0]
+    total = torch.zeros_like(out, dtype=wide)
+    magnitude = torch.zeros_like(total)
+    for _, value in values:
+        total += value
+        magnitude += value.abs()
+    factor = torch.tensor(kappa, dtype=wide, device=out.device)
+    score = torch.tanh(factor * (total / magnitude)) if sigmoid else factor * total
+    bound = threshold if sigmoid else threshold * magnitude
+    sign = (score > bound).to(wide) - (score < bound).to(wide)
+    result = torch.zeros_like(total)
+    for k, value in values:
+        leaked = value.new_zeros(()) if leak is None else leak[k].to(wide)
+        result += torch.where(value * sign > 0, value.new_ones(()), leaked) * value
+    return result
+
+
+def graddrop_fake(
+    grads: Sequence[Tensor],
+    num_tasks: int,
+    seed: Tensor | None,
+    uniform: Sequence[Tensor],
+    leak: Tensor | None,
+    sigmoid: bool,
+    kappa: float,
+) -> list[Tensor]:
+    """Result shapes of graddrop."""
+    num_params = check_task_grads("graddrop", grads, num_tasks)
+    check_graddrop("graddrop", grads, num_tasks, seed, uniform, leak)
+    return [_like(grads[param::num_params]) for param in range(num_params)]
+
+
+def graddrop__reference(
+    out: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    num_tasks: int,
+    seed: Tensor | None,
+    uniform: Sequence[Tensor],
+    leak: Tensor | None,
+    sigmoid: bool,
+    kappa: float,
+    accumulate: bool,
+) -> None:
+    """The same sums, rounded once after the addition to `out`."""
+    graddrop__fake(out, grads, num_tasks, seed, uniform, leak, sigmoid, kappa, accumulate)
+    num_params = len(grads) // num_tasks
+    for param, target in enumerate(out):
+        column = grads[param::num_params]
+        if any(grad.numel() > 0 for grad in column):
+            total = _passed_sum(column, target, param, seed, uniform, leak, sigmoid, kappa)
+            target.copy_(total + target if accumulate else total)
+
+
+def graddrop__fake(
+    out: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    num_tasks: int,
+    seed: Tensor | None,
+    uniform: Sequence[Tensor],
+    leak: Tensor | None,
+    sigmoid: bool,
+    kappa: float,
+    accumulate: bool,
+) -> None:
+    """graddrop_ returns nothing."""
+    check_task_grads("graddrop_", grads, num_tasks)
+    check_out("graddrop_", out, grads, num_tasks)
+    check_graddrop("graddrop_", grads, num_tasks, seed, uniform, leak)
+
+
+_graddrop = define_operator("graddrop", f"({SCHEMA_TAIL}) -> Tensor[]", graddrop_reference, graddrop_fake)
+_graddrop_ = define_operator(
+    "graddrop_",
+    f"(Tensor(a!)[] out, {SCHEMA_TAIL}, bool accumulate) -> ()",
+    graddrop__reference,
+    graddrop__fake,
+)
+
+
+@torch.no_grad()
+def graddrop(
+    grads: Sequence[Tensor],
+    num_tasks: int,
+    *,
+    seed: Tensor | None = None,
+    uniform: Sequence[Tensor] = (),
+    leak: Tensor | None = None,
+    sigmoid: bool = False,
+    kappa: float = 1.0,
+) -> list[Tensor]:
+    """GradDrop (Chen et al. 2020): a random sign per element, by its purity, and the sum of the gradients that have it.
+
+    With the purity ``p = (1 + sum_k g_k / sum_k |g_k|) / 2`` and u uniform in [0, 1), the positive gradients pass where
+    ``f(p) > u``, the negative ones where ``f(p) < u``; the result is ``sum_k (l_k + (1 - l_k) M_k) g_k``, M_k telling
+    whether g_k passes. Where all gradients are zero none passes.
+
+    Args:
+        grads: K * P strided tensors, task-major, as for :func:`mtl_ext.ops.gram`; an empty tensor is an absent
+            gradient and counts as zero.
+        num_tasks: K, at least 1 (at most 2,048 on CUDA).
+        seed: [2], int64, on the gradients' device: seed and step. Element i of parameter p, counted in the memory order
+            of the result (the logical order for contiguous tensors), draws word ``i mod 4`` of Philox4x32-10 with
+            counter (i / 4 low, i / 4 high, p, step) and the seed as key; ``u = (word >> 8) * 2^-24``.
+        uniform: instead of a seed, P float32 tensors of the parameters' shapes, the u of every element. Entries of
+            parameters that are absent for all tasks are not read.
+        leak: [K], float64, in [0, 1], on the gradients' device; None: zeros.
+        sigmoid: f is ``sigmoid(4 kappa (p - 1/2))`` instead of ``kappa (p - 1/2) + 1/2``.
+        kappa: steepness of f; 1 without ``sigmoid`` is the identity.
+
+    Returns:
+        P tensors as from :func:`mtl_ext.ops.combine`. Sums run in task order, in float32 (float64 for float64). For the
+        linear f the mask is the same bits on every device and instruction set. NaN and Inf do not stay hidden: an
+        element that has one becomes NaN or Inf.
+
+    Raises:
+        RuntimeError: as :func:`mtl_ext.ops.gram`; both or neither of ``seed`` and ``uniform``; one of them or ``leak``
+            has another shape, dtype or device.
+    """
+    check_not_empty("graddrop", grads)
+    result: list[Tensor] = _graddrop(list(grads), num_tasks, seed, list(uniform), leak, sigmoid, kappa)
+    return result
+
+
+@torch.no_grad()
+def graddrop_(
+    out: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    num_tasks: int,
+    *,
+    seed: Tensor | None = None,
+    uniform: Sequence[Tensor] = (),
+    leak: Tensor | None = None,
+    sigmoid: bool = False,
+    kappa: float = 1.0,
+    accumulate: bool = False,
+) -> None:
+    """Writes GradDrop's gradient over existing tensors, or adds it to them.
+
+    Args:
+        out: P dense tensors of the gradients' shapes and dtypes, as for :func:`mtl_ext.ops.combine_`. May be the first
+            task's own gradients.
+        grads: K * P strided tensors, task-major, as for :func:`graddrop`.
+        num_tasks: K.
+        seed: [2], int64, as for :func:`graddrop`; elements are counted in the memory order of ``out``.
+        uniform: P float32 tensors instead of a seed.
+        leak: [K], float64; None: zeros.
+        sigmoid: as for :func:`graddrop`.
+        kappa: as for :func:`graddrop`.
+        accumulate: add to ``out`` (as ``.grad`` accumulates) instead of overwriting it.
+
+    Raises:
+        RuntimeError: as :func:`graddrop`, or a tensor of ``out`` differs from its gradients in shape, dtype or device,
+            or is not dense.
+    """
+    check_not_empty("graddrop_", grads)
+    if len(out) == 0:
+        refuse("graddrop_", f"len(out) is 0, expected {len(grads) // max(1, num_tasks)} = len(grads) / K")
+    _graddrop_(list(out), list(grads), num_tasks, seed, list(uniform), leak, sigmoid, kappa, accumulate)
