@@ -32,6 +32,7 @@ VECTOR_LOADS = {
     r"gram_staged_kernel<\w+>": 4,
     r"combine_kernel<(double|float)>": 3,
     r"combine_kernel<(bfloat16|float16)>": 2,
+    r"graddrop_kernel<\w+>": 8,
 }
 # What launches, error checks, shared-memory limits and nvcc's own registration need. No copy, no allocation, no event,
 # nothing that waits: a CUDA graph can capture every launcher.
@@ -98,6 +99,7 @@ def test_vector_kernels_have_enough_loads_in_flight(kernels):
     vector_kernels = [kernel for kernel in kernels if bound(VECTOR_LOADS, kernel.name)]
     assert {kernel.name.split("<")[0] for kernel in vector_kernels} == {
         "combine_kernel",
+        "graddrop_kernel",
         "gram_registers_kernel",
         "gram_staged_kernel",
     }

@@ -153,6 +153,26 @@ def test_combine_over_the_first_task(implementation, dtype, device):
     assert same_bits(grads[:3], expected)
 
 
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_graddrop_over_the_first_task(implementation, dtype, device):
+    function = find("graddrop_", implementation, device)
+    grads, seed = list_grads([(5, 7), (64,), (1031,)], 11, dtype, device), torch.tensor([5, 1], device=device)
+    expected = find("graddrop", implementation, device)(grads, 11, seed, [], None, False, 1.0)
+    function(grads[:3], grads, 11, seed, [], None, False, 1.0, False)
+    assert same_bits(grads[:3], expected)
+
+
+def test_graddrop_has_the_same_bits_on_every_implementation():
+    """Without leaks every product is exact, so that nothing but the mask and the order of the sums decides."""
+    seed = torch.tensor([2**40 + 1, 2])
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        grads = list_grads([(5, 7), (64,), (20011,)], 5, dtype)
+        results = [find("graddrop", name, CPU)(grads, 5, seed, [], None, False, 1.0) for name in IMPLEMENTATIONS]
+        assert same_bits(results[0], results[1])
+        assert same_bits(results[0], results[2])
+
+
 def test_combine_leaves_a_parameter_without_gradients_alone(device):
     out = [torch.ones(3, device=device), torch.ones(2, device=device)]
     grads = [torch.empty(0, device=device), torch.ones(2, device=device)] * 2
