@@ -11,7 +11,6 @@
 #include <torch/headeronly/core/ScalarType.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <sstream>
 #include <stdexcept>
@@ -290,11 +289,6 @@ inline void check_gram(const char* op, const Tensor& gram, bool batched) {
             " with K at least 1");
   MTL_CHECK(gram.scalar_type() == ScalarType::Double, op, ": gram has dtype ", dtype_name(gram.scalar_type()),
             ", expected torch.float64 (as ops.gram returns it)");
-}
-
-// Checks FairGrad's fairness.
-inline void check_alpha(const char* op, double alpha) {
-  MTL_CHECK(alpha > 0 && std::isfinite(alpha), op, ": alpha is ", alpha, ", expected a finite number above 0");
 }
 
 // What a K×K solver returns for gram [..., K, K]: weights [..., K], certificate [...] and int32 status [...], empty

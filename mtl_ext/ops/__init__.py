@@ -1,7 +1,6 @@
 """The operators. Each file holds one: schema, reference, fake and public function."""
 
 from mtl_ext.ops.combine import combine, combine_
-from mtl_ext.ops.fairgrad import fairgrad
 from mtl_ext.ops.graddrop import graddrop, graddrop_
 from mtl_ext.ops.gram import gram
 from mtl_ext.ops.min_norm import min_norm
@@ -13,7 +12,6 @@ __all__ = [
     "OPERATORS",
     "combine",
     "combine_",
-    "fairgrad",
     "graddrop",
     "graddrop_",
     "gram",
