@@ -9,7 +9,6 @@
 
 #include <cmath>
 
-#include "common/kxk/cholesky.h"
 #include "common/kxk/solve.h"
 
 namespace mtl {
@@ -78,9 +77,20 @@ struct MinNormProblem {
 
   // affine = weights of the affine minimum over the corral.
   MTL_TEAM_FUNCTION void affine_minimum() {
-    for (int i = team.lane; i < size; i += team.size) affine[i] = 1;
-    team.sync();
-    cholesky_solve(team, size, num_tasks, factor, affine);
+    for (int i = 0; i < size; ++i) {
+      const double rest = 1 - dot(team, factor + i * num_tasks, affine, i);
+      team.sync();
+      if (team.lane == 0) affine[i] = rest / factor[i * num_tasks + i];
+      team.sync();
+    }
+    for (int i = size - 1; i >= 0; --i) {
+      const double* row = factor + i * num_tasks;
+      const double value = affine[i] / row[i];
+      team.sync();
+      for (int j = team.lane; j < i; j += team.size) affine[j] -= row[j] * value;
+      if (team.lane == 0) affine[i] = value;
+      team.sync();
+    }
     double total = 0;
     for (int i = 0; i < size; ++i) total += affine[i];
     team.sync();
