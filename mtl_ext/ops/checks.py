@@ -62,14 +62,24 @@ def check_task_grads(op: str, grads: Sequence[Tensor], num_tasks: int) -> int:
     return num_params
 
 
+def check_out_not_empty(op: str, out: Sequence[Tensor], grads: Sequence[Tensor], num_tasks: int) -> None:
+    """Refuses an empty output list, which the dispatcher cannot place on a device."""
+    if len(out) == 0:
+        refuse(op, f"len(out) is 0, expected {len(grads) // max(1, num_tasks)} = len(grads) / K")
+
+
+def first_present(grads: Sequence[Tensor], param: int, num_params: int) -> int | None:
+    """Index in the list of the first task's gradient that a parameter has, or None."""
+    return next((index for index in range(param, len(grads), num_params) if grads[index].numel() > 0), None)
+
+
 def check_out(op: str, out: Sequence[Tensor], grads: Sequence[Tensor], num_tasks: int) -> None:
     """Checks the outputs of an in-place operator: P dense tensors like the gradients of their parameter."""
     num_params = len(grads) // num_tasks
     if len(out) != num_params:
         refuse(op, f"len(out) is {len(out)}, expected {num_params} = len(grads) / K")
     for param, tensor in enumerate(out):
-        present = (i for i in range(param, len(grads), num_params) if grads[i].numel() > 0)
-        index = next(present, None)
+        index = first_present(grads, param, num_params)
         if index is None:
             continue
         name, like, as_in = f"out[{param}]", grads[index], f"as in grads[{index}]"
@@ -88,10 +98,7 @@ def check_weights(op: str, weights: Tensor, grads: Sequence[Tensor]) -> int:
     """Checks the task weights [K] and returns K."""
     if weights.dim() != 1 or weights.shape[0] < 1:
         refuse(op, f"weights has shape {list(weights.shape)}, expected [K] with K at least 1")
-    if weights.dtype != torch.float64:
-        refuse(op, f"weights has dtype {weights.dtype}, expected torch.float64")
-    if weights.device != grads[0].device:
-        refuse(op, f"weights is on {weights.device}, expected {grads[0].device} as grads[0]")
+    check_vector(op, "weights", weights, torch.float64, grads)
     return weights.shape[0]
 
 
@@ -126,6 +133,19 @@ def is_dense(tensor: Tensor) -> bool:
             return False
         expected *= size
     return True
+
+
+def new_output(column: Sequence[Tensor]) -> Tensor:
+    """A new tensor in the layout of one parameter's gradients, contiguous where they do not agree on a dense one."""
+    present = [grad for grad in column if grad.numel() > 0]
+    if not present:
+        return torch.empty_like(column[0])
+    strides = [
+        [stride for stride, size in zip(grad.stride(), grad.shape, strict=True) if size != 1] for grad in present
+    ]
+    if all(stride == strides[0] for stride in strides) and is_dense(present[0]):
+        return torch.empty_like(present[0])
+    return torch.empty_like(present[0], memory_format=torch.contiguous_format)
 
 
 def check_graddrop(
@@ -165,7 +185,7 @@ def check_uniform(op: str, uniform: Sequence[Tensor], grads: Sequence[Tensor], n
     if len(uniform) != num_params:
         refuse(op, f"len(uniform) is {len(uniform)}, expected {num_params} = len(grads) / K")
     for param, found in enumerate(uniform):
-        index = next((i for i in range(param, len(grads), num_params) if grads[i].numel() > 0), None)
+        index = first_present(grads, param, num_params)
         if index is None:
             continue
         name, like = f"uniform[{param}]", grads[index]

@@ -6,7 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtl_ext.ops.checks import check_not_empty, check_out, check_task_grads, check_weights, refuse
+from mtl_ext.ops.checks import (
+    check_not_empty,
+    check_out,
+    check_out_not_empty,
+    check_task_grads,
+    check_weights,
+    new_output,
+)
 from mtl_ext.ops.registry import define_operator
 
 
@@ -14,20 +21,16 @@ def combine_reference(grads: Sequence[Tensor], weights: Tensor) -> list[Tensor]:
     """Sums in task order, in float32 for half types; tasks of weight 0 are not read."""
     num_tasks = check_weights("combine", weights, grads)
     num_params = check_task_grads("combine", grads, num_tasks)
-    columns = [grads[param::num_params] for param in range(num_params)]
-    return [_weighted_sum(column, weights).to(_present(column).dtype) for column in columns]
+    out = [new_output(grads[param::num_params]) for param in range(num_params)]
+    for param, target in enumerate(out):
+        target.copy_(_weighted_sum(grads[param::num_params], weights, target))
+    return out
 
 
-def _present(column: Sequence[Tensor]) -> Tensor:
-    """The first gradient of a parameter that is there, else the first."""
-    return next((grad for grad in column if grad.numel() > 0), column[0])
-
-
-def _weighted_sum(column: Sequence[Tensor], weights: Tensor) -> Tensor:
+def _weighted_sum(column: Sequence[Tensor], weights: Tensor, out: Tensor) -> Tensor:
     """The sum over the tasks of one parameter, not yet rounded to the gradients' dtype."""
-    like = _present(column)
-    wide = torch.float64 if like.dtype == torch.float64 else torch.float32
-    total = torch.zeros_like(like, dtype=wide)
+    wide = torch.float64 if out.dtype == torch.float64 else torch.float32
+    total = torch.zeros_like(out, dtype=wide)
     for weight, grad in zip(weights, column, strict=True):
         if weight != 0 and grad.numel() > 0:
             total += weight.to(wide) * grad.to(wide)
@@ -37,17 +40,17 @@ def _weighted_sum(column: Sequence[Tensor], weights: Tensor) -> Tensor:
 def combine_fake(grads: Sequence[Tensor], weights: Tensor) -> list[Tensor]:
     """Result shapes of combine."""
     num_params = check_task_grads("combine", grads, check_weights("combine", weights, grads))
-    return [torch.empty_like(_present(grads[param::num_params])) for param in range(num_params)]
+    return [new_output(grads[param::num_params]) for param in range(num_params)]
 
 
 def combine__reference(out: Sequence[Tensor], grads: Sequence[Tensor], weights: Tensor, accumulate: bool) -> None:
     """The same sums, rounded once after the addition to `out`."""
-    num_tasks = check_weights("combine_", weights, grads)
-    num_params = check_task_grads("combine_", grads, num_tasks)
-    check_out("combine_", out, grads, num_tasks)
+    combine__fake(out, grads, weights, accumulate)
+    num_params = len(grads) // len(weights)
     for param, target in enumerate(out):
-        total = _weighted_sum(grads[param::num_params], weights)
-        if total.numel() > 0:
+        column = grads[param::num_params]
+        if any(grad.numel() > 0 for grad in column):
+            total = _weighted_sum(column, weights, target)
             target.copy_(total + target if accumulate else total)
 
 
@@ -131,6 +134,5 @@ def combine_(out: Sequence[Tensor], grads: Sequence[Tensor], weights: Tensor, *,
             or is not dense.
     """
     check_not_empty("combine_", grads)
-    if len(out) == 0:
-        refuse("combine_", f"len(out) is 0, expected {len(grads) // max(1, weights.numel())} = len(grads) / K")
+    check_out_not_empty("combine_", out, grads, weights.numel())
     _combine_(list(out), list(grads), weights, accumulate)

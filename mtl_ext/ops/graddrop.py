@@ -5,7 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mtl_ext.ops.checks import check_graddrop, check_not_empty, check_out, check_task_grads, is_dense, refuse
+from mtl_ext.ops.checks import (
+    check_graddrop,
+    check_not_empty,
+    check_out,
+    check_out_not_empty,
+    check_task_grads,
+    new_output,
+)
 from mtl_ext.ops.philox import philox_uniform
 from mtl_ext.ops.registry import define_operator
 
@@ -24,25 +31,12 @@ def graddrop_reference(
     """Sums in task order, in float32 for half types; the mask without a division for the linear f."""
     num_params = check_task_grads("graddrop", grads, num_tasks)
     check_graddrop("graddrop", grads, num_tasks, seed, uniform, leak)
-    out = [_like(grads[param::num_params]) for param in range(num_params)]
+    out = [new_output(grads[param::num_params]) for param in range(num_params)]
     for param, target in enumerate(out):
         if target.numel() > 0:
             column = grads[param::num_params]
             target.copy_(_passed_sum(column, target, param, seed, uniform, leak, sigmoid, kappa))
     return out
-
-
-def _like(column: Sequence[Tensor]) -> Tensor:
-    """A new tensor in the layout of one parameter's gradients, contiguous where they do not agree on a dense one."""
-    present = [grad for grad in column if grad.numel() > 0]
-    if not present:
-        return torch.empty_like(column[0])
-    strides = [
-        [stride for stride, size in zip(grad.stride(), grad.shape, strict=True) if size != 1] for grad in present
-    ]
-    if all(stride == strides[0] for stride in strides) and is_dense(present[0]):
-        return torch.empty_like(present[0])
-    return torch.empty_like(present[0], memory_format=torch.contiguous_format)
 
 
 def _passed_sum(
@@ -92,7 +86,7 @@ def graddrop_fake(
     """Result shapes of graddrop."""
     num_params = check_task_grads("graddrop", grads, num_tasks)
     check_graddrop("graddrop", grads, num_tasks, seed, uniform, leak)
-    return [_like(grads[param::num_params]) for param in range(num_params)]
+    return [new_output(grads[param::num_params]) for param in range(num_params)]
 
 
 def graddrop__reference(
@@ -218,6 +212,5 @@ def graddrop_(
             or is not dense.
     """
     check_not_empty("graddrop_", grads)
-    if len(out) == 0:
-        refuse("graddrop_", f"len(out) is 0, expected {len(grads) // max(1, num_tasks)} = len(grads) / K")
+    check_out_not_empty("graddrop_", out, grads, num_tasks)
     _graddrop_(list(out), list(grads), num_tasks, seed, list(uniform), leak, sigmoid, kappa, accumulate)
