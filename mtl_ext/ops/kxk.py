@@ -1,6 +1,7 @@
 """What the K-by-K solvers share: gram [..., K, K] -> weights [..., K], certificate [...], status [...]."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,3 +38,28 @@ def solver_fake(op: str, gram: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     check_gram(op, gram, batched=True)
     batch = gram.shape[:-2]
     return gram.new_empty(gram.shape[:-1]), gram.new_empty(batch), gram.new_empty(batch, dtype=torch.int32)
+
+
+def solver_setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    """Keeps a solver's problem and answer for its derivative; only the weights have one."""
+    gram, *ctx.options = inputs
+    weights, certificate, status = output
+    ctx.save_for_backward(gram, weights, status)
+    ctx.mark_non_differentiable(certificate, status)
+
+
+def solved_problem(ctx: Any, cotangent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What a solver's derivative starts from: Gram matrices [..., K, K], weights [..., K], cotangents [..., K].
+
+    Problems that were not solved get a unit matrix and cotangent 0, so that they contribute nothing.
+    """
+    gram, weights, status = ctx.saved_tensors
+    solved = status == SOLVED
+    unit = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    return gram.where(solved[..., None, None], unit), weights, cotangent.where(solved[..., None], 0.0)
+
+
+def symmetric_product(a: Tensor, b: Tensor) -> Tensor:
+    """``(a b^T + b a^T) / 2`` over the last dimension: the cotangent of a symmetric matrix G in ``a^T G b``."""
+    product = a[..., :, None] * b[..., None, :]
+    return (product + product.mT) / 2

@@ -1,9 +1,11 @@
 """The point of minimum norm in the convex hull of the gradients."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from mtl_ext.ops.kxk import SOLVED, solve_each, solver_fake
+from mtl_ext.ops.kxk import SOLVED, solve_each, solved_problem, solver_fake, solver_setup_context, symmetric_product
 from mtl_ext.ops.registry import define_operator
 
 # The certificate is the duality gap relative to the squared minimum norm, or to this part of the trace where the
@@ -66,10 +68,33 @@ def min_norm_fake(gram: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return solver_fake("min_norm", gram)
 
 
-_min_norm = define_operator("min_norm", "(Tensor gram) -> (Tensor, Tensor, Tensor)", min_norm_reference, min_norm_fake)
+def min_norm_backward(ctx: Any, cotangent: Tensor, *_: Tensor) -> Tensor:
+    """Implicit differentiation on the support S: ``G_SS w_S = mu 1``, ``1^T w_S = 1``.
+
+    Where the weights are not unique (dependent gradients in S), of their derivatives the smallest.
+    """
+    gram, weights, cotangent = solved_problem(ctx, cotangent)
+    trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1).clamp_min(torch.finfo(gram.dtype).tiny)[..., None]
+    support = (weights > 0).to(gram.dtype)
+    inside = support[..., :, None] * support[..., None, :]
+    system = inside * gram / trace[..., None] + torch.diag_embed(1 - support)
+    border = torch.cat([support, torch.zeros_like(trace)], -1)
+    system = torch.cat([torch.cat([system, support[..., None]], -1), border[..., None, :]], -2)
+    right = torch.cat([cotangent * support, torch.zeros_like(trace)], -1)
+    multipliers = (torch.linalg.pinv(system, hermitian=True) @ right[..., None])[..., :-1, 0]
+    return symmetric_product(-multipliers / trace, weights)
 
 
-@torch.no_grad()
+_min_norm = define_operator(
+    "min_norm",
+    "(Tensor gram) -> (Tensor, Tensor, Tensor)",
+    min_norm_reference,
+    min_norm_fake,
+    solver_setup_context,
+    min_norm_backward,
+)
+
+
 def min_norm(gram: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Weights on the simplex whose combined gradient is shortest: ``argmin_w w^T G w`` (MGDA, Désidéri 2012).
 
@@ -85,6 +110,7 @@ def min_norm(gram: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         certificate [...] float64: the duality gap ``w^T G w - min_k (G w)_k``, relative to ``w^T G w`` or to 1e-6 of
         the trace, whichever is larger. An upper bound on how far the answer is from the optimum.
         status [...] int32: 0 solved, 2 non-finite input (weights 0, certificate infinite).
+        The weights are differentiable in a symmetric ``gram`` where the tasks of positive weight stay the same.
 
     Raises:
         RuntimeError: wrong shape or dtype.

@@ -102,6 +102,7 @@ class OpCase:
         check: (arguments, result) -> None; asserts the result against an oracle in higher precision.
         errors: name -> (arguments, part of the message).
         mutates: whether the first argument is written.
+        differentiable_solver: for a solver with a derivative, the argument tuples after `gram` to check it with.
     """
 
     op: str
@@ -109,6 +110,7 @@ class OpCase:
     check: Callable
     errors: dict[str, tuple[tuple, str]] = field(default_factory=dict)
     mutates: bool = False
+    differentiable_solver: tuple[tuple, ...] = ()
 
 
 def grad_lists(seed, device):

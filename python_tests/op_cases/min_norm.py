@@ -48,5 +48,6 @@ CASES = [
         inputs=min_norm_inputs,
         check=check_min_norm,
         errors={name: ((bad,), message) for name, (bad, message) in GRAM_ERRORS.items()},
+        differentiable_solver=((),),
     )
 ]
