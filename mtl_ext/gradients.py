@@ -10,48 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import Node
 
 from mtl_ext import ops
+from mtl_ext.heads import HeadGradients, backward_setting_heads_aside, backward_through_head
+from mtl_ext.losses import TaskLosses
+from mtl_ext.penalties import Penalty, penalty_cotangents
+from mtl_ext.penalties.base import add
 
-Losses = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 Features = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
-
-
-class TaskLosses:
-    """K scalar losses and their names.
-
-    Args:
-        losses: tensor [K], sequence of K scalars, or mapping from task name to scalar.
-
-    Attributes:
-        tensors: K scalars with their graphs.
-        names: for messages, ``losses['depth']`` or ``losses[2]``.
-        values: [K] float64, detached.
-
-    Raises:
-        ValueError: no loss, a loss that is not a scalar, or one without a graph.
-    """
-
-    def __init__(self, losses: Losses) -> None:
-        if isinstance(losses, Tensor) and losses.dim() != 1:
-            raise ValueError(f"losses has shape {list(losses.shape)}, expected [K]: one scalar per task")
-        self.keys: list[str | int] = list(losses) if isinstance(losses, Mapping) else list(range(len(losses)))
-        self.names = [f"losses[{key!r}]" for key in self.keys]
-        self.tensors = list(losses.values()) if isinstance(losses, Mapping) else list(losses)
-        if not self.tensors:
-            raise ValueError("losses is empty, expected at least one task")
-        for name, loss in zip(self.names, self.tensors, strict=True):
-            if loss.numel() != 1:
-                raise ValueError(
-                    f"{name} has shape {list(loss.shape)}, expected a scalar: reduce it, e.g. with .mean()"
-                )
-            if not loss.requires_grad:
-                raise ValueError(f"{name} does not require grad: nothing it was computed from can be trained")
-        self.values = torch.stack([loss.detach().reshape(()).double() for loss in self.tensors])
-
-    def __len__(self) -> int:
-        return len(self.tensors)
 
 
 class TaskGradients:
@@ -61,20 +27,30 @@ class TaskGradients:
 
     Args:
         targets: the P tensors, shared parameters or features.
+        losses: the K losses.
+        collect_heads: set the gradients of the heads' own parameters aside, to be weighed, instead of accumulating
+            them into ``.grad``.
 
     Attributes:
-        tensors: K * P gradients, task-major; empty where a task does not touch a target.
+        tensors: K * P gradients, task-major; empty where a task does not touch a target. Scaled where the losses are.
+        heads: the gradients set aside, or None.
     """
 
-    def __init__(self, targets: Sequence[Tensor]) -> None:
+    def __init__(self, targets: Sequence[Tensor], losses: TaskLosses, *, collect_heads: bool = False) -> None:
         self.targets = targets
+        self.losses = losses
         self.tensors: list[Tensor] = []
+        self.heads = HeadGradients() if collect_heads else None
 
     def __enter__(self) -> "TaskGradients":
         return self
 
     def __exit__(self, *error: object) -> None:
         pass
+
+    def gram(self) -> Tensor:
+        """Inner products [K, K] of the tasks' gradients, as they are without a scaler."""
+        return self.losses.unscaled(ops.gram(self.tensors, len(self.losses)))
 
     def add_task(self, name: str, grads: Sequence[Tensor | None], *, allow_unused: bool) -> None:
         """Appends one task's P gradients; None becomes an empty tensor here and nowhere else.
@@ -90,11 +66,36 @@ class TaskGradients:
         for target, grad in zip(self.targets, grads, strict=True):
             self.tensors.append(target.new_empty(0) if grad is None else grad)
 
+    def add_earlier(self, earlier: "TaskGradients") -> None:
+        """Adds the gradients of an earlier batch, task by task.
+
+        Raises:
+            ValueError: they belong to other parameters or tasks.
+        """
+        same = [id(param) for param in earlier.targets] == [id(param) for param in self.targets]
+        if not same or earlier.losses.keys != self.losses.keys:
+            raise ValueError("shared or losses differ from those of the micro-batches that this call completes")
+        for index, grad in enumerate(earlier.tensors):
+            mine = self.tensors[index]
+            self.tensors[index] = grad if mine.numel() == 0 else mine if grad.numel() == 0 else mine.add_(grad)
+        self.losses.values += earlier.losses.values
+        if self.heads is not None and earlier.heads is not None:
+            self.heads.add_earlier(earlier.heads)
+
     def combine(self, weights: Tensor) -> None:
         """Adds the combined gradient ``sum_k weights[k] g_k`` to the ``.grad`` of what is trained.
 
         Args:
-            weights: [K], float64.
+            weights: [K], or a row for each target, [P, K]; float64.
+        """
+        raise NotImplementedError
+
+    def write(self, combined: Sequence[Tensor], factor: Tensor) -> None:
+        """Adds a combination that is there already to the ``.grad`` of what is trained.
+
+        Args:
+            combined: P tensors, empty where no task touches a target; may be the first task's own gradients.
+            factor: [1] float64, what to multiply by; with 0 the combination is not read.
         """
         raise NotImplementedError
 
@@ -110,11 +111,13 @@ class ParameterGradients(TaskGradients):
         shared: the shared parameters; frozen ones are left out.
         features: where heads and trunk meet; each task's pass then goes through the head first, and through the trunk
             from the features' cotangents.
+        penalties: what adds to the cotangents at the features.
+        collect_heads: see `TaskGradients`.
         retain_graph: keep the graph after the last task.
         allow_unused: accept a task that reaches no shared parameter.
 
     Raises:
-        ValueError: ``shared`` holds nothing trainable, or a task reaches none of it.
+        ValueError: ``shared`` holds nothing trainable, or a task reaches none of it; penalties without features.
     """
 
     def __init__(
@@ -123,26 +126,46 @@ class ParameterGradients(TaskGradients):
         shared: Iterable[Tensor],
         features: Features | None = None,
         *,
+        penalties: Sequence[Penalty] = (),
+        collect_heads: bool = False,
         retain_graph: bool = False,
         allow_unused: bool = False,
     ) -> None:
-        super().__init__(_trainable(shared))
-        boundary = [] if features is None else _listed(features, losses)
+        super().__init__(trainable(shared), losses, collect_heads=collect_heads)
+        boundary = [] if features is None else listed(features, losses)
+        extra = penalty_cotangents(penalties, losses, boundary)
         self._earlier = [param.grad for param in self.targets]
         try:
-            for k, (name, loss) in enumerate(zip(losses.names, losses.tensors, strict=True)):
-                keep_graph = retain_graph or k + 1 < len(losses)
+            for k, name in enumerate(losses.names):
                 for param in self.targets:
                     param.grad = None
-                if boundary:
-                    cotangents = backward_through_head(loss, boundary, keep_graph=keep_graph)
-                    _backward_through_trunk(boundary, cotangents, keep_graph=keep_graph)
-                else:
-                    loss.backward(retain_graph=keep_graph)
+                self._backward(k, boundary, extra[k], keep_graph=retain_graph or k + 1 < len(losses))
                 self.add_task(name, [param.grad for param in self.targets], allow_unused=allow_unused)
         except BaseException:
             self.__exit__()
             raise
+
+    def _backward(
+        self, k: int, boundary: Sequence[Tensor], extra: Sequence[Tensor | None], *, keep_graph: bool
+    ) -> None:
+        """Task k's pass through head and trunk."""
+        loss, cotangent = self.losses.tensors[k], self.losses.cotangent(k)
+        if boundary:
+            cotangents = backward_through_head(
+                loss,
+                boundary,
+                keep_graph=keep_graph,
+                cotangent=cotangent,
+                collected=self.heads,
+                shared=self.targets,
+            )
+            _backward_through_trunk(boundary, list(map(add, cotangents, extra)), keep_graph=keep_graph)
+        elif self.heads is None:
+            loss.backward(cotangent, retain_graph=keep_graph)
+        else:
+            backward_setting_heads_aside(
+                loss, self.targets, keep_graph=keep_graph, cotangent=cotangent, collected=self.heads
+            )
 
     def __exit__(self, *error: object) -> None:
         for param, grad in zip(self.targets, self._earlier, strict=True):
@@ -152,6 +175,10 @@ class ParameterGradients(TaskGradients):
         """Adds the combined gradient to the parameters' ``.grad``, allocating nothing."""
         self._earlier = combined_into(self._earlier, self.tensors, weights)
 
+    def write(self, combined: Sequence[Tensor], factor: Tensor) -> None:
+        """Adds a finished combination to the parameters' ``.grad``."""
+        self._earlier = combined_into(self._earlier, combined, factor)
+
 
 class FeatureGradients(TaskGradients):
     """Per-task gradients with respect to features; their combination goes through the trunk, once.
@@ -160,6 +187,8 @@ class FeatureGradients(TaskGradients):
         losses: the K losses.
         features: a tensor or several that all tasks read, or one per task (own input): a mapping with the losses'
             names, or a sequence of which each task reaches its own.
+        penalties: what adds to the tasks' gradients.
+        collect_heads: see `TaskGradients`.
         retain_graph: keep the graph after the last task and after the trunk's backward pass.
         allow_unused: accept a task that reaches no feature.
 
@@ -171,14 +200,27 @@ class FeatureGradients(TaskGradients):
     """
 
     def __init__(
-        self, losses: TaskLosses, features: Features, *, retain_graph: bool = False, allow_unused: bool = False
+        self,
+        losses: TaskLosses,
+        features: Features,
+        *,
+        penalties: Sequence[Penalty] = (),
+        collect_heads: bool = False,
+        retain_graph: bool = False,
+        allow_unused: bool = False,
     ) -> None:
-        super().__init__(_listed(features, losses))
+        super().__init__(listed(features, losses), losses, collect_heads=collect_heads)
         self.retain_graph = retain_graph
+        extra = penalty_cotangents(penalties, losses, self.targets)
         for k, (name, loss) in enumerate(zip(losses.names, losses.tensors, strict=True)):
-            keep_graph = retain_graph or k + 1 < len(losses)
-            cotangents = backward_through_head(loss, self.targets, keep_graph=keep_graph)
-            self.add_task(name, cotangents, allow_unused=allow_unused)
+            cotangents = backward_through_head(
+                loss,
+                self.targets,
+                keep_graph=retain_graph or k + 1 < len(losses),
+                cotangent=losses.cotangent(k),
+                collected=self.heads,
+            )
+            self.add_task(name, list(map(add, cotangents, extra[k])), allow_unused=allow_unused)
         count = len(self.targets)
         touched = [[g.numel() > 0 for g in self.tensors[k * count : (k + 1) * count]] for k in range(len(losses))]
         own = [[k == p for p in range(count)] for k in range(len(losses))]
@@ -195,6 +237,11 @@ class FeatureGradients(TaskGradients):
                 z.grad = grad if z.grad is None else z.grad + grad
         _backward_through_trunk(self.targets, combined, keep_graph=self.retain_graph)
 
+    def write(self, combined: Sequence[Tensor], factor: Tensor) -> None:
+        """Sends a finished combination back through the trunk."""
+        self.tensors = list(combined)
+        self.combine(factor)
+
 
 def combined_into(existing: Sequence[Tensor | None], grads: Sequence[Tensor], weights: Tensor) -> list[Tensor | None]:
     """Adds ``sum_k weights[k] g_k`` to existing gradients, or writes it over a task's own where there is none.
@@ -202,7 +249,7 @@ def combined_into(existing: Sequence[Tensor | None], grads: Sequence[Tensor], we
     Args:
         existing: P gradients or None.
         grads: K * P, task-major; that of the first task that has a parameter is overwritten where nothing exists.
-        weights: [K], float64.
+        weights: [K], or a row for each parameter, [P, K]; float64.
 
     Returns:
         P gradients; None where there is neither an existing one nor any task's.
@@ -215,12 +262,12 @@ def combined_into(existing: Sequence[Tensor | None], grads: Sequence[Tensor], we
         params = [p for p in range(count) if out[p] is not None and (existing[p] is not None) == accumulate]
         if params:
             targets = [target for p in params if (target := out[p]) is not None]
-            chosen = [columns[p][k] for k in range(len(weights)) for p in params]
-            ops.combine_(targets, chosen, weights, accumulate=accumulate)
+            chosen = [columns[p][k] for k in range(weights.shape[-1]) for p in params]
+            ops.combine_(targets, chosen, weights if weights.dim() == 1 else weights[params], accumulate=accumulate)
     return out
 
 
-def _trainable(shared: Iterable[Tensor]) -> list[Tensor]:
+def trainable(shared: Iterable[Tensor]) -> list[Tensor]:
     """The distinct shared parameters that require grad."""
     if isinstance(shared, Tensor):
         raise ValueError("shared is a tensor, expected the shared parameters: model.encoder.parameters() or a list")
@@ -235,7 +282,7 @@ def _trainable(shared: Iterable[Tensor]) -> list[Tensor]:
     return params
 
 
-def _listed(features: Features, losses: TaskLosses) -> list[Tensor]:
+def listed(features: Features, losses: TaskLosses) -> list[Tensor]:
     """The features in order; those of a mapping in the order of the losses."""
     if isinstance(features, Tensor):
         named: dict[str | int, Tensor] = {0: features}
@@ -251,52 +298,6 @@ def _listed(features: Features, losses: TaskLosses) -> list[Tensor]:
         if not feature.requires_grad:
             raise ValueError(f"features[{key!r}] does not require grad: pass the tensor the heads read, with its graph")
     return list(named.values())
-
-
-def backward_through_head(loss: Tensor, features: Sequence[Tensor], *, keep_graph: bool) -> list[Tensor | None]:
-    """Backward from a loss to the features and no further; the leaves on the way accumulate into their ``.grad``.
-
-    Args:
-        loss: a scalar with a graph.
-        features: P tensors of that graph.
-        keep_graph: keep the graph.
-
-    Returns:
-        The loss's P gradients with respect to the features, None for those it does not reach.
-    """
-    accumulators = accumulators_before(loss, features)
-    inputs = [*features, *(node.variable for node in accumulators)]  # type: ignore[attr-defined]
-    watched = [(z, z.grad) for z in features if z.retains_grad]
-    grads = torch.autograd.grad(loss, inputs, retain_graph=keep_graph, allow_unused=True)
-    for z, earlier in watched:  # retain_grad() is about the pass through the trunk, not about this one
-        z.grad = earlier
-    for node, grad in zip(accumulators, grads[len(features) :], strict=True):
-        if grad is not None:
-            node(grad)  # type: ignore[operator]  # autograd's own accumulation, hooks included
-    return list(grads[: len(features)])
-
-
-def accumulators_before(loss: Tensor, features: Sequence[Tensor]) -> list[Node]:
-    """The AccumulateGrad nodes that a loss reaches without passing through a feature: those of its head's parameters.
-
-    Args:
-        loss: a scalar with a graph.
-        features: where the walk stops.
-    """
-    stops = {(feature.grad_fn, feature.output_nr) for feature in features if feature.grad_fn is not None}
-    leaf_features = {id(feature) for feature in features if feature.is_leaf}
-    found: list[Node] = []
-    seen: set[Node] = set()
-    stack = [loss.grad_fn]
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "variable") and id(node.variable) not in leaf_features:
-            found.append(node)
-        stack += [parent for parent, index in node.next_functions if (parent, index) not in stops]
-    return found
 
 
 def _backward_through_trunk(

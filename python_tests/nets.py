@@ -25,9 +25,14 @@ class TwoHeads(nn.Module):
     def forward(self):
         """Features and losses."""
         z = torch.tanh(self.trunk(self.inputs))
-        return z, {
-            "sum": nn.functional.mse_loss(self.heads["sum"](z), self.sums),
-            "class": nn.functional.cross_entropy(self.heads["class"](z + self.adapter(z)), self.classes),
+        return z, self.losses_on(slice(None), z)
+
+    def losses_on(self, rows, z=None):
+        """Losses of some of the samples, from their features if they are there already."""
+        z = torch.tanh(self.trunk(self.inputs[rows])) if z is None else z
+        return {
+            "sum": nn.functional.mse_loss(self.heads["sum"](z), self.sums[rows]),
+            "class": nn.functional.cross_entropy(self.heads["class"](z + self.adapter(z)), self.classes[rows]),
         }
 
     def own_inputs(self):

@@ -4,7 +4,9 @@ import pytest
 import torch
 from nets import TwoHeads
 
-from mtl_ext.gradients import FeatureGradients, ParameterGradients, TaskLosses, accumulators_before
+from mtl_ext.gradients import FeatureGradients, ParameterGradients
+from mtl_ext.heads import accumulators_before
+from mtl_ext.losses import TaskLosses
 
 WEIGHTS = torch.tensor([0.25, 3.0], dtype=torch.float64)
 

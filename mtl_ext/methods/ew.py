@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from mtl_ext.methods.base import LossMethod
+from mtl_ext.methods.loss_method import LossMethod
 
 
 class EW(LossMethod):

@@ -3,7 +3,8 @@
 from torch import Tensor
 
 from mtl_ext import ops
-from mtl_ext.methods.base import GramMethod, check_choice
+from mtl_ext.methods.base import check_choice
+from mtl_ext.methods.grad_method import GramMethod
 
 
 class MGDA(GramMethod):
@@ -17,11 +18,12 @@ class MGDA(GramMethod):
     Args:
         normalization: the weights are found on normalised gradients and applied to the raw ones. ``"none"``; ``"l2"``
             divides by ``||g_k||``; ``"loss"`` by ``L_k``; ``"loss+"`` by ``L_k ||g_k||``.
+        weight_heads: see `GradMethod`.
         nonfinite: see `Method`.
     """
 
-    def __init__(self, *, normalization: str = "none", nonfinite: str = "raise") -> None:
-        super().__init__(nonfinite=nonfinite)
+    def __init__(self, *, normalization: str = "none", weight_heads: bool = False, nonfinite: str = "raise") -> None:
+        super().__init__(weight_heads=weight_heads, nonfinite=nonfinite)
         check_choice("normalization", normalization, ("none", "l2", "loss", "loss+"))
         self.normalization = normalization
 

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from mtl_ext import ops
-from mtl_ext.methods.base import GramMethod, RandomMethod, check_choice
+from mtl_ext.methods.base import RandomMethod, check_choice
+from mtl_ext.methods.grad_method import GramMethod
 
 
 class PCGrad(RandomMethod, GramMethod):
@@ -18,6 +19,7 @@ class PCGrad(RandomMethod, GramMethod):
 
     Args:
         reduction: ``"sum"`` as in the paper's code, or ``"mean"``: divided by K.
+        weight_heads: see `GradMethod`.
         generator: CPU generator to draw from; by default a new one, seeded with ``seed``.
         seed: of the default generator.
         nonfinite: see `Method`.
@@ -27,11 +29,12 @@ class PCGrad(RandomMethod, GramMethod):
         self,
         *,
         reduction: str = "sum",
+        weight_heads: bool = False,
         generator: torch.Generator | None = None,
         seed: int = 0,
         nonfinite: str = "raise",
     ) -> None:
-        super().__init__(generator=generator, seed=seed, nonfinite=nonfinite)
+        super().__init__(generator=generator, seed=seed, weight_heads=weight_heads, nonfinite=nonfinite)
         check_choice("reduction", reduction, ("sum", "mean"))
         self.reduction = reduction
 

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from mtl_ext.methods.base import LossMethod, RandomMethod
+from mtl_ext.methods.base import RandomMethod
+from mtl_ext.methods.loss_method import LossMethod
 
 
 class RLW(RandomMethod, LossMethod):

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from mtl_ext.methods.base import LossMethod, check_choice
+from mtl_ext.methods.base import check_choice
+from mtl_ext.methods.loss_method import LossMethod
 
 
 class UW(LossMethod):

@@ -1,0 +1,149 @@
+"""Methods that combine the tasks' gradients. `GramMethod` is the data flow of the whole package in a few lines."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from mtl_ext.distributed import refuse_data_parallel
+from mtl_ext.gradients import FeatureGradients, Features, ParameterGradients, TaskGradients
+from mtl_ext.losses import Losses, TaskLosses
+from mtl_ext.methods.base import Method
+from mtl_ext.penalties import Penalty
+
+
+class GradMethod(Method):
+    """A method that combines per-task gradients, element by element or with a state of their size.
+
+    Args:
+        weight_heads: multiply each head's gradient by its task's weight, instead of training heads on their own losses.
+        nonfinite: see `Method`.
+
+    Attributes:
+        compares: whether gradients of different tasks meet, which features of different inputs do not allow.
+    """
+
+    level = "gradient"
+    compares: ClassVar[bool] = True
+
+    def __init__(self, *, weight_heads: bool = False, nonfinite: str = "raise") -> None:
+        super().__init__(nonfinite=nonfinite)
+        self.weight_heads = weight_heads
+        self._collected: TaskGradients | None = None
+        self._knows_no_wrapper = False
+
+    def combination(self, gradients: TaskGradients, gram: Tensor, losses: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The combined gradient.
+
+        Args:
+            gradients: with ``tensors``, the K * P gradients, task-major, empty where absent; the first task's may be
+                overwritten. Scaled where ``gradients.losses.scale`` is not None.
+            gram: [K, K] float64, not scaled.
+            losses: [K] float64, detached.
+
+        Returns:
+            P tensors, empty where no task has the parameter, and what stands for the weights, [K] float64.
+        """
+        raise NotImplementedError
+
+    def _combine(self, gradients: TaskGradients, gram: Tensor, losses: Tensor, usable: Tensor) -> Tensor:
+        """Combines into ``.grad``; returns the weights. `usable`: scalar, 1, or 0 or NaN where nothing may be used."""
+        combined, weights = self.combination(gradients, gram, losses)
+        gradients.write(combined, usable.reshape(1))
+        return torch.where(usable == 1, weights, usable)
+
+    def backward(
+        self,
+        losses: Losses,
+        shared: Iterable[Tensor] | None = None,
+        features: Features | None = None,
+        *,
+        penalties: Sequence[Penalty] = (),
+        scaler: torch.amp.GradScaler | None = None,
+        combine: bool = True,
+        retain_graph: bool = False,
+        allow_unused: bool = False,
+    ) -> Tensor:
+        """Losses -> per-task gradients -> gram -> weights -> combined gradient -> ``.grad``; see `Method.backward`."""
+        task_losses = TaskLosses(losses, scaler)
+        if self._skips(task_losses):
+            return torch.zeros_like(task_losses.values)
+        options: dict[str, Any] = {
+            "penalties": penalties,
+            "collect_heads": self.weight_heads or self.nonfinite == "skip",
+            "retain_graph": retain_graph,
+            "allow_unused": allow_unused,
+        }
+        with self._task_gradients(task_losses, shared, features, combine, options) as gradients:
+            if self._collected is not None:
+                gradients.add_earlier(self._collected)
+                self._collected = None
+            if not combine:
+                self._collected = gradients
+                return torch.zeros_like(task_losses.values)
+            gram = self.gram = gradients.gram()
+            usable = self._judge(gram, task_losses)
+            weights = self._combine(gradients, gram, gradients.losses.values, usable)
+            if gradients.heads is not None:
+                gradients.heads.apply(weights if self.weight_heads else usable.expand(len(weights)).contiguous())
+        return weights
+
+    def _task_gradients(
+        self,
+        losses: TaskLosses,
+        shared: Iterable[Tensor] | None,
+        features: Features | None,
+        combine: bool,
+        options: dict[str, Any],
+    ) -> TaskGradients:
+        name = type(self).__name__
+        if shared is None and features is None:
+            raise ValueError(f"{name}.backward needs shared=<shared parameters> or features=<what the heads read>")
+        if shared is None and (not combine or self._collected is not None):
+            raise ValueError("combine=False collects over micro-batches, whose features differ: pass shared=")
+        if not self._knows_no_wrapper:
+            refuse_data_parallel(name, losses.tensors[0])
+            self._knows_no_wrapper = True
+        if shared is not None:
+            return ParameterGradients(losses, shared, features, **options)
+        assert features is not None
+        gradients = FeatureGradients(losses, features, **options)
+        if self.compares and gradients.own_input:
+            raise ValueError(
+                f"{name} compares the tasks' gradients, but {losses.names[1]} reads features of its own input, other "
+                f"entries than those of {losses.names[0]}: inner products between them are undefined. Pass "
+                "shared=<shared parameters> instead of features=."
+            )
+        return gradients
+
+    def _judge(self, gram: Tensor, losses: TaskLosses) -> Tensor:
+        """1 where the gradients can be used; else 0, so that nothing is trained on, or NaN to propagate.
+
+        Raises for what is not finite; on CUDA without waiting for it.
+        """
+        propagates = self.nonfinite == "propagate" or losses.scale is not None
+        if not propagates and self.nonfinite == "raise":
+            self._raise_nonfinite(gram.diagonal(), losses.names, "the gradient of {} has squared norm {}")
+        return torch.where(gram.isfinite().all(), 1.0, torch.nan if propagates else 0.0).double()
+
+
+class GramMethod(GradMethod):
+    """A method whose task weights are a function of the Gram matrix of the per-task gradients."""
+
+    def task_weights(self, gram: Tensor, losses: Tensor) -> Tensor:
+        """The weights of the combined gradient.
+
+        Args:
+            gram: [K, K] float64.
+            losses: [K] float64, detached.
+
+        Returns:
+            Tensor [K], float64.
+        """
+        raise NotImplementedError
+
+    def _combine(self, gradients: TaskGradients, gram: Tensor, losses: Tensor, usable: Tensor) -> Tensor:
+        weights = torch.where(usable == 1, self.task_weights(gram, losses), usable)
+        gradients.combine(weights)
+        return weights

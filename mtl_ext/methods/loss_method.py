@@ -1,0 +1,71 @@
+"""Methods that weigh the losses: one backward pass."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from mtl_ext.gradients import Features, listed
+from mtl_ext.losses import Losses, TaskLosses
+from mtl_ext.methods.base import Method
+from mtl_ext.penalties import Penalty, penalty_cotangents
+
+
+class LossMethod(Method):
+    """A method that weighs the losses: one backward pass of a scalar function of them."""
+
+    level = "loss"
+
+    def combined_loss(self, losses: Tensor) -> Tensor:
+        """The scalar that is minimised.
+
+        Args:
+            losses: [K] float64, to be differentiated by.
+        """
+        raise NotImplementedError
+
+    def backward(
+        self,
+        losses: Losses,
+        shared: Iterable[Tensor] | None = None,
+        features: Features | None = None,
+        *,
+        penalties: Sequence[Penalty] = (),
+        scaler: torch.amp.GradScaler | None = None,
+        combine: bool = True,
+        retain_graph: bool = False,
+        allow_unused: bool = False,
+    ) -> Tensor:
+        """One backward pass of all losses, each with its weight d combined_loss / d loss; see `Method.backward`.
+
+        ``shared``, ``features`` (but for penalties) and ``allow_unused`` are accepted and not needed: the weights act
+        on heads and trunk alike. ``combine=False`` is refused: the weights depend on each batch's losses.
+        """
+        if not combine:
+            raise ValueError(
+                f"{type(self).__name__} weighs losses, combine=False would collect gradients: leave it out"
+            )
+        task_losses = TaskLosses(losses, scaler)
+        if self._skips(task_losses):
+            return torch.zeros_like(task_losses.values)
+        values = task_losses.values.requires_grad_()
+        combined = self.combined_loss(values)
+        if not combined.requires_grad:
+            raise RuntimeError(f"{type(self).__name__}.combined_loss does not depend on the losses")
+        scale = combined.new_ones(()) if task_losses.scale is None else task_losses.scale.to(combined.dtype)
+        combined.backward(scale)  # type: ignore[no-untyped-call]  # also reaches the method's own parameters
+        assert values.grad is not None
+        factors = values.grad
+        roots = list(task_losses.tensors)
+        cotangents = [f.to(loss.dtype).reshape(loss.shape) for f, loss in zip(factors, roots, strict=True)]
+        weights = factors / scale
+        if penalties:
+            boundary = [] if features is None else listed(features, task_losses)
+            rows = penalty_cotangents(penalties, task_losses, boundary)
+            for p, z in enumerate(boundary):
+                terms = [w.to(z.dtype) * row[p] for w, row in zip(weights, rows, strict=True) if row[p] is not None]
+                if terms:
+                    roots.append(z)
+                    cotangents.append(torch.stack(terms).sum(0))
+        torch.autograd.backward(roots, cotangents, retain_graph=retain_graph)
+        return weights

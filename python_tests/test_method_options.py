@@ -1,0 +1,196 @@
+"""What gradient methods can do besides their formula: heads, mixed precision, micro-batches, penalties, bad steps."""
+
+import pytest
+import torch
+from method_cases import CASES
+from nets import TwoHeads
+
+from mtl_ext import methods
+from mtl_ext.methods import EW, GradMethod, NonFiniteError
+
+GRADIENT_METHODS = [name for name in sorted(CASES) if issubclass(methods.METHODS[name], GradMethod)]
+LEVELS = ("shared", "features", "both")
+
+
+def build(name, **options):
+    """A method with an option set after construction, so that every row's own arguments stand."""
+    method = CASES[name].build(2)
+    for option, value in options.items():
+        assert hasattr(method, option)
+        setattr(method, option, value)
+    return method
+
+
+def level_arguments(net, z, level):
+    return {
+        **({"shared": net.shared()} if level in ("shared", "both") else {}),
+        **({"features": z} if level in ("features", "both") else {}),
+    }
+
+
+def gradients(net):
+    return {name: grad for name, grad in net.grads().items() if grad is not None}
+
+
+def assert_same(result, expected, **tolerance):
+    assert result.keys() == expected.keys()
+    for name, grad in result.items():
+        torch.testing.assert_close(grad, expected[name], **tolerance, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("name", GRADIENT_METHODS)
+@pytest.mark.parametrize("level", LEVELS)
+def test_heads_can_be_weighed(name, level):
+    net, plain = TwoHeads(), TwoHeads()
+    for p in net.heads.parameters():
+        p.grad = torch.ones_like(p)
+    z, losses = net()
+    weights = build(name, weight_heads=True).backward(losses, **level_arguments(net, z, level))
+    z, losses = plain()
+    build(name).backward(losses, **level_arguments(plain, z, level))
+    for (task, head), weight in zip(net.heads.items(), weights.float(), strict=True):
+        for p, q in zip(head.parameters(), plain.heads[task].parameters(), strict=True):
+            torch.testing.assert_close(p.grad, 1 + weight * q.grad)
+    for p, q in zip(net.trunk.parameters(), plain.trunk.parameters(), strict=True):
+        assert torch.equal(p.grad, q.grad)
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_scaler_changes_nothing_but_the_scale(name, level):
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    net, plain = TwoHeads(), TwoHeads()
+    z, losses = net()
+    weights = CASES[name].build(2).backward(losses, **level_arguments(net, z, level), scaler=scaler)
+    z, losses = plain()
+    expected = CASES[name].build(2).backward(losses, **level_arguments(plain, z, level))
+    torch.testing.assert_close(weights, expected)
+    assert_same({key: grad / 1024 for key, grad in gradients(net).items()}, gradients(plain))
+
+
+@pytest.mark.parametrize("name", GRADIENT_METHODS)
+def test_a_scaler_skips_the_step_with_infinite_gradients(name):
+    x = torch.nn.Parameter(torch.ones(3))
+    optimizer, scaler = torch.optim.SGD([x], lr=0.1), torch.amp.GradScaler("cpu", init_scale=2.0)
+    losses = {"fine": x.sum(), "depth": (x - 1).abs().sqrt().sum()}  # infinite slope at 1
+    CASES[name].build(2).backward(losses, shared=[x], scaler=scaler)
+    scaler.step(optimizer)
+    scaler.update()
+    assert torch.equal(x.detach(), torch.ones(3))
+    assert scaler.get_scale() == 1.0
+
+
+@pytest.mark.parametrize("name", GRADIENT_METHODS)
+def test_micro_batches_collected_by_task_equal_the_large_batch(name):
+    net, plain = TwoHeads(dtype=torch.float64), TwoHeads(dtype=torch.float64)
+    method, reference = (build(name, weight_heads=True) for _ in range(2))
+    for step in range(2):
+        for part, rows in enumerate((slice(0, 5), slice(5, 12))):
+            share = (rows.stop - rows.start) / 12
+            losses = {key: share * loss for key, loss in net.losses_on(rows).items()}
+            weights = method.backward(losses, shared=net.shared(), combine=part == 1)
+        expected = reference.backward(plain.losses_on(slice(0, 12)), shared=plain.shared())
+        torch.testing.assert_close(weights, expected, msg=f"step {step}")
+        assert_same(gradients(net), gradients(plain))
+
+
+def test_collecting_names_what_it_cannot_do():
+    net = TwoHeads()
+    z, losses = net()
+    with pytest.raises(ValueError, match="combine=False collects over micro-batches, whose features differ"):
+        methods.PCGrad().backward(losses, features=z, combine=False)
+    with pytest.raises(ValueError, match="EW weighs losses, combine=False would collect gradients"):
+        EW().backward(losses, combine=False)
+    method = methods.PCGrad()
+    method.backward(losses, shared=net.shared(), combine=False)
+    with pytest.raises(ValueError, match="shared or losses differ from those of the micro-batches"):
+        method.backward(net()[1], shared=net.shared()[:2])
+
+
+class Ridge:
+    """Half the squared norm of the features, for the first task."""
+
+    def cotangents(self, keys, features):
+        return [[0.3 * z.detach() for z in features], *([None] * len(features) for _ in keys[1:])]
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+@pytest.mark.parametrize("level", ["features", "both"])
+@pytest.mark.parametrize("scale", [None, 64.0])
+def test_a_penalty_is_part_of_its_tasks_gradient(name, level, scale):
+    scaler = None if scale is None else torch.amp.GradScaler("cpu", init_scale=scale)
+    net, plain = TwoHeads(), TwoHeads()
+    z, losses = net()
+    CASES[name].build(2).backward(losses, **level_arguments(net, z, level), penalties=[Ridge()], scaler=scaler)
+    z, losses = plain()
+    term = 0.15 * z.square().sum()
+    if issubclass(methods.METHODS[name], GradMethod):
+        losses["sum"] = losses["sum"] + term
+        CASES[name].build(2).backward(losses, **level_arguments(plain, z, level))
+    else:
+        weights = CASES[name].build(2).backward(losses, features=z, retain_graph=True)
+        (weights[0].float() * term).backward()
+    assert_same({key: grad / (scale or 1.0) for key, grad in gradients(net).items()}, gradients(plain))
+
+
+def test_penalties_need_features_and_the_right_rows():
+    net = TwoHeads()
+    z, losses = net()
+    for method in (EW(), methods.MGDA()):
+        with pytest.raises(ValueError, match="penalties act on features: pass features="):
+            method.backward(losses, shared=net.shared(), penalties=[Ridge()])
+    with pytest.raises(ValueError, match=r"Ridge.cotangents gave rows of lengths \[1, 1\], expected 3 rows of 1"):
+        losses |= {"again": losses["sum"] * 2}
+        penalty = Ridge()
+        penalty.cotangents = lambda keys, features: [[None], [None]]
+        methods.MGDA().backward(losses, features=z, penalties=[penalty])
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_bad_loss_can_be_skipped(name, level):
+    net = TwoHeads()
+    z, losses = net()
+    losses["class"] = losses["class"] * torch.nan
+    weights = build(name, nonfinite="skip").backward(losses, **level_arguments(net, z, level))
+    assert weights.tolist() == [0.0, 0.0]
+    assert gradients(net) == {}
+
+
+@pytest.mark.parametrize("name", GRADIENT_METHODS)
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_bad_gradient_can_be_skipped(name, level):
+    net = TwoHeads()
+    for p in net.parameters():
+        p.grad = torch.ones_like(p)
+    z, losses = net()
+    losses["class"] = losses["class"] + (z - z.detach()).abs().sqrt().sum()  # infinite slope, finite value
+    weights = build(name, nonfinite="skip").backward(losses, **level_arguments(net, z, level))
+    assert weights.tolist() == [0.0, 0.0]
+    assert all((grad == 1).all() for grad in gradients(net).values())
+    _, losses = net()
+    build(name, nonfinite="skip").backward(losses, shared=net.shared())
+    assert not any((grad == 1).all() for grad in gradients(net).values())
+
+
+def test_the_error_says_what_else_could_be_done():
+    with pytest.raises(NonFiniteError, match="nonfinite='skip' leaves such steps out"):
+        EW().backward([torch.full((), torch.inf, requires_grad=True) * 1.0])
+
+
+@pytest.mark.parametrize("name", GRADIENT_METHODS)
+@pytest.mark.parametrize("level", ["shared", "features"])
+def test_distributed_data_parallel_is_refused_and_explained(name, level, tmp_path):
+    torch.distributed.init_process_group("gloo", f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        net = TwoHeads()
+        wrapped = torch.nn.parallel.DistributedDataParallel(net)
+        z, losses = wrapped()
+        with pytest.raises(RuntimeError, match="one backward pass per task, and DistributedDataParallel averages"):
+            CASES[name].build(2).backward(losses, **level_arguments(net, z, level))
+        EW().backward(wrapped()[1])
+        del wrapped
+        plain = TwoHeads()
+        CASES[name].build(2).backward(plain()[1], shared=plain.shared())
+    finally:
+        torch.distributed.destroy_process_group()
