@@ -92,8 +92,8 @@ inline bool same_device(const Tensor& a, const Tensor& b) {
   return a.is_cpu() == b.is_cpu() && (a.is_cpu() || a.get_device_index() == b.get_device_index());
 }
 
-template <class Values>
-bool equal(const Values& a, const Values& b) {
+template <class A, class B>
+bool equal(const A& a, const B& b) {
   return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin());
 }
 
@@ -301,14 +301,28 @@ inline std::tuple<Tensor, Tensor, Tensor> solver_results(const Tensor& gram) {
           torch::stable::new_empty(gram, batch, ScalarType::Int)};
 }
 
-// Checks the projection order [K, K - 1] of pcgrad against its Gram matrix.
+// Checks the orders [K, K - 1], or one per Gram matrix, of what visits each task's others in turn.
 inline void check_order(const char* op, const Tensor& order, const Tensor& gram) {
-  const int64_t k = gram.size(0);
-  MTL_CHECK(order.dim() == 2 && order.size(0) == k && order.size(1) == k - 1, op, ": order has shape ",
-            list_name(order.sizes()), ", expected [K, K - 1] = [", k, ", ", k - 1, "]");
+  const int64_t k = gram.sizes().back();
+  std::vector<int64_t> shape(gram.sizes().begin(), gram.sizes().end());
+  shape.back() = k - 1;
+  const std::vector<int64_t> shared{k, k - 1};
+  const std::string batched = shape.size() == 2 ? "" : " or [..., K, K - 1] = " + list_name(shape);
+  MTL_CHECK(equal(order.sizes(), shared) || equal(order.sizes(), shape), op, ": order has shape ",
+            list_name(order.sizes()), ", expected [K, K - 1] = ", list_name(shared), batched);
   MTL_CHECK(order.scalar_type() == ScalarType::Long, op, ": order has dtype ", dtype_name(order.scalar_type()),
             ", expected torch.int64");
   MTL_CHECK(same_device(order, gram), op, ": order is on ", device_name(order), ", expected ", device_name(gram),
+            " as gram");
+}
+
+// Checks an argument that has a Gram matrix's shape, dtype and device.
+inline void check_like_gram(const char* op, const char* name, const Tensor& tensor, const Tensor& gram) {
+  MTL_CHECK(equal(tensor.sizes(), gram.sizes()), op, ": ", name, " has shape ", list_name(tensor.sizes()),
+            ", expected ", list_name(gram.sizes()), " as gram");
+  MTL_CHECK(tensor.scalar_type() == gram.scalar_type(), op, ": ", name, " has dtype ", dtype_name(tensor.scalar_type()),
+            ", expected ", dtype_name(gram.scalar_type()), " as gram");
+  MTL_CHECK(same_device(tensor, gram), op, ": ", name, " is on ", device_name(tensor), ", expected ", device_name(gram),
             " as gram");
 }
 

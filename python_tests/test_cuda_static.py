@@ -24,6 +24,7 @@ REGISTERS = {
     r"combine_kernel<\w+>": 64,
     r"graddrop_kernel<\w+>": 80,
     r"pcgrad_kernel": 64,
+    r"gradvac_kernel": 64,
     r"kxk_kernel<\w+>": 128,
 }
 # 128-bit loads that a thread has in flight at least.

@@ -173,6 +173,24 @@ def test_graddrop_has_the_same_bits_on_every_implementation():
         assert same_bits(results[0], results[2])
 
 
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_gradvac_equals_torchjd_without_its_eps(implementation):
+    """Its rules are right for gradients that are neither zero nor parallel; its eps makes it depend on the scale."""
+    peer = pytest.importorskip("torchjd.aggregation").GradVacWeighting(beta=0.3, eps=0.0)
+    function, draw = find("gradvac", implementation, CPU), torch.Generator().manual_seed(5)
+    others = torch.tensor([[j for j in range(6) if j != i] for i in range(6)])
+    target = torch.zeros(6, 6, dtype=torch.float64)
+    for step in range(8):
+        jacobian = torch.randn(6, 15, dtype=torch.float64, generator=draw)
+        gram = jacobian @ jacobian.T
+        torch.manual_seed(step)
+        expected = peer(gram)
+        torch.manual_seed(step)
+        order = torch.stack([row[torch.randperm(5)] for row in others])
+        weights, target = function(gram, order, target, 0.3)
+        torch.testing.assert_close(weights, expected, rtol=1e-12, atol=1e-12)
+
+
 def test_combine_leaves_a_parameter_without_gradients_alone(device):
     out = [torch.ones(3, device=device), torch.ones(2, device=device)]
     grads = [torch.empty(0, device=device), torch.ones(2, device=device)] * 2

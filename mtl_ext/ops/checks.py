@@ -113,15 +113,26 @@ def check_gram(op: str, gram: Tensor, *, batched: bool) -> None:
 
 
 def check_order(op: str, order: Tensor, gram: Tensor) -> None:
-    """Checks the projection order [K, K - 1] of pcgrad against its Gram matrix."""
-    num_tasks = gram.shape[0]
-    if order.shape != (num_tasks, num_tasks - 1):
-        expected = f"[K, K - 1] = [{num_tasks}, {num_tasks - 1}]"
+    """Checks the orders [K, K - 1], or one per Gram matrix, of what visits each task's others in turn."""
+    num_tasks = gram.shape[-1]
+    shared, own = [num_tasks, num_tasks - 1], [*gram.shape[:-1], num_tasks - 1]
+    if list(order.shape) not in (shared, own):
+        expected = f"[K, K - 1] = {shared}" + (f" or [..., K, K - 1] = {own}" if gram.dim() > 2 else "")
         refuse(op, f"order has shape {list(order.shape)}, expected {expected}")
     if order.dtype != torch.int64:
         refuse(op, f"order has dtype {order.dtype}, expected torch.int64")
     if order.device != gram.device:
         refuse(op, f"order is on {order.device}, expected {gram.device} as gram")
+
+
+def check_like_gram(op: str, name: str, tensor: Tensor, gram: Tensor) -> None:
+    """Checks an argument that has a Gram matrix's shape, dtype and device."""
+    if tensor.shape != gram.shape:
+        refuse(op, f"{name} has shape {list(tensor.shape)}, expected {list(gram.shape)} as gram")
+    if tensor.dtype != gram.dtype:
+        refuse(op, f"{name} has dtype {tensor.dtype}, expected {gram.dtype} as gram")
+    if tensor.device != gram.device:
+        refuse(op, f"{name} is on {tensor.device}, expected {gram.device} as gram")
 
 
 def is_dense(tensor: Tensor) -> bool:
