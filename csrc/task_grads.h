@@ -291,14 +291,17 @@ inline void check_gram(const char* op, const Tensor& gram, bool batched) {
             ", expected torch.float64 (as ops.gram returns it)");
 }
 
-// What a K×K solver returns for gram [..., K, K]: weights [..., K], certificate [...] and int32 status [...], empty
-// yet.
-inline std::tuple<Tensor, Tensor, Tensor> solver_results(const Tensor& gram) {
-  const auto sizes = gram.sizes();
-  const std::vector<int64_t> shape(sizes.begin(), sizes.end() - 1);
+// What a solver returns: weights of a shape [..., K], certificate [...] and int32 status [...], empty yet, on the
+// device of its problem.
+inline std::tuple<Tensor, Tensor, Tensor> solver_results(const Tensor& problem, const std::vector<int64_t>& shape) {
   const std::vector<int64_t> batch(shape.begin(), shape.end() - 1);
-  return {torch::stable::new_empty(gram, shape), torch::stable::new_empty(gram, batch),
-          torch::stable::new_empty(gram, batch, ScalarType::Int)};
+  return {torch::stable::new_empty(problem, shape), torch::stable::new_empty(problem, batch),
+          torch::stable::new_empty(problem, batch, ScalarType::Int)};
+}
+
+// For gram [..., K, K].
+inline std::tuple<Tensor, Tensor, Tensor> solver_results(const Tensor& gram) {
+  return solver_results(gram, {gram.sizes().begin(), gram.sizes().end() - 1});
 }
 
 // Checks the orders [K, K - 1], or one per Gram matrix, of what visits each task's others in turn.

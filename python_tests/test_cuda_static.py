@@ -25,6 +25,7 @@ REGISTERS = {
     r"graddrop_kernel<\w+>": 80,
     r"pcgrad_kernel": 64,
     r"gradvac_kernel": 64,
+    r"project_simplex_kernel": 64,
     r"kxk_kernel<\w+>": 128,
 }
 # 128-bit loads that a thread has in flight at least.

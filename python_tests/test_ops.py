@@ -245,6 +245,16 @@ def test_solvers_are_differentiable(op, implementation, device):
         assert torch.autograd.gradcheck(lambda g, tail=arguments: function((g + g.mT) / 2, *tail)[0], grams)
 
 
+@pytest.mark.parametrize("implementation", ("reference", "kernel"))
+def test_project_simplex_is_differentiable_twice(implementation, device):
+    find("project_simplex", implementation, device)
+    namespace = getattr(torch.ops, "mtl_ext" if implementation == "kernel" else reference_namespace())
+    draw = torch.Generator().manual_seed(4)
+    values = torch.randn(2, 3, 6, dtype=torch.float64, generator=draw).to(device).requires_grad_()
+    for check in (torch.autograd.gradcheck, torch.autograd.gradgradcheck):
+        assert check(lambda v: namespace.project_simplex(v)[0], values)
+
+
 def test_unsolved_problems_have_no_derivative(device):
     gram = torch.full((2, 3, 3), torch.nan, dtype=torch.float64, device=device)
     gram[1] = 0.0

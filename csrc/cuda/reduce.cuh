@@ -1,4 +1,4 @@
-// Sums over a warp and over a block whose order is fixed, so that results repeat bit for bit.
+// Sums and maxima over a warp and over a block whose order is fixed, so that results repeat bit for bit.
 #pragma once
 
 #include "common/kxk/team.h"
@@ -14,6 +14,14 @@ __device__ __forceinline__ double warp_sum(double value) {
 #pragma unroll
   for (int distance = kWarpSize / 2; distance > 0; distance /= 2) {
     value += __shfl_xor_sync(kAllLanes, value, distance);
+  }
+  return value;
+}
+
+__device__ __forceinline__ double warp_max(double value) {
+#pragma unroll
+  for (int distance = kWarpSize / 2; distance > 0; distance /= 2) {
+    value = fmax(value, __shfl_xor_sync(kAllLanes, value, distance));
   }
   return value;
 }
@@ -34,6 +42,7 @@ struct WarpTeam {
   static constexpr int size = kWarpSize;
   __device__ void sync() const { __syncwarp(); }
   __device__ double sum(double value) const { return warp_sum(value); }
+  __device__ double max(double value) const { return warp_max(value); }
 };
 
 }  // namespace mtl

@@ -6,6 +6,7 @@ from mtl_ext.ops.gradvac import gradvac
 from mtl_ext.ops.gram import gram
 from mtl_ext.ops.min_norm import min_norm
 from mtl_ext.ops.pcgrad import pcgrad
+from mtl_ext.ops.project_simplex import project_simplex
 from mtl_ext.ops.registry import OPERATORS, has_kernel, load_kernels
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "has_kernel",
     "min_norm",
     "pcgrad",
+    "project_simplex",
 ]
 
 library = load_kernels()

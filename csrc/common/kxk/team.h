@@ -1,8 +1,8 @@
 // K×K solvers are templates over a team of lanes that run the same code on one problem: one lane on the CPU, one warp
 // on CUDA. Every lane calls every function; loops over tasks start at `lane` and step by `size`; `sum` adds a value of
-// each lane and gives the total to all; `sync` makes what the lanes wrote to the workspace visible to each other.
-// Workspaces come from the caller (dynamic shared memory on CUDA): arrays indexed by a run-time K would land on the
-// stack.
+// each lane and gives the total to all, `max` likewise; `sync` makes what the lanes wrote to the workspace visible to
+// each other. Workspaces come from the caller (dynamic shared memory on CUDA): arrays indexed by a run-time K would
+// land on the stack.
 #pragma once
 
 #if defined(__CUDACC__)
@@ -18,6 +18,7 @@ struct OneLane {
   static constexpr int size = 1;
   void sync() const {}
   double sum(double value) const { return value; }
+  double max(double value) const { return value; }
 };
 
 template <class Team>
