@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -291,11 +292,26 @@ inline void check_gram(const char* op, const Tensor& gram, bool batched) {
             ", expected torch.float64 (as ops.gram returns it)");
 }
 
+// Checks dual_cone's lower bounds [..., M, K] against its Gram matrices [..., K, K].
+inline void check_lower(const char* op, const Tensor& lower, const Tensor& gram) {
+  const auto sizes = lower.sizes(), expected = gram.sizes();
+  const size_t dim = expected.size();
+  bool fits = sizes.size() == dim && sizes.back() == expected.back();
+  for (size_t i = 0; fits && i + 2 < dim; ++i) fits = sizes[i] == expected[i];
+  MTL_CHECK(fits, op, ": lower has shape ", list_name(sizes),
+            ", expected [..., M, K] where gram is [..., K, K] = ", list_name(expected));
+  MTL_CHECK(lower.scalar_type() == ScalarType::Double, op, ": lower has dtype ", dtype_name(lower.scalar_type()),
+            ", expected torch.float64");
+  MTL_CHECK(same_device(lower, gram), op, ": lower is on ", device_name(lower), ", expected ", device_name(gram),
+            " as gram");
+}
+
 // What a K×K solver returns for gram [..., K, K]: weights [..., K], certificate [...] and int32 status [...], empty
-// yet.
-inline std::tuple<Tensor, Tensor, Tensor> solver_results(const Tensor& gram) {
-  const auto sizes = gram.sizes();
-  const std::vector<int64_t> shape(sizes.begin(), sizes.end() - 1);
+// yet; one more dimension for rows [..., M, K].
+inline std::tuple<Tensor, Tensor, Tensor> solver_results(const Tensor& gram,
+                                                         const std::optional<Tensor>& rows = std::nullopt) {
+  const auto sizes = rows ? rows->sizes() : gram.sizes().slice(0, gram.dim() - 1);
+  const std::vector<int64_t> shape(sizes.begin(), sizes.end());
   const std::vector<int64_t> batch(shape.begin(), shape.end() - 1);
   return {torch::stable::new_empty(gram, shape), torch::stable::new_empty(gram, batch),
           torch::stable::new_empty(gram, batch, ScalarType::Int)};

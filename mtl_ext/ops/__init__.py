@@ -1,12 +1,24 @@
 """The operators. Each file holds one: schema, reference, fake and public function."""
 
 from mtl_ext.ops.combine import combine, combine_
+from mtl_ext.ops.dual_cone import dual_cone
 from mtl_ext.ops.graddrop import graddrop, graddrop_
 from mtl_ext.ops.gram import gram
 from mtl_ext.ops.min_norm import min_norm
 from mtl_ext.ops.pcgrad import pcgrad
 from mtl_ext.ops.registry import OPERATORS, has_kernel, load_kernels
 
-__all__ = ["OPERATORS", "combine", "combine_", "graddrop", "graddrop_", "gram", "has_kernel", "min_norm", "pcgrad"]
+__all__ = [
+    "OPERATORS",
+    "combine",
+    "combine_",
+    "dual_cone",
+    "graddrop",
+    "graddrop_",
+    "gram",
+    "has_kernel",
+    "min_norm",
+    "pcgrad",
+]
 
 library = load_kernels()
