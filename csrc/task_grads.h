@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -291,6 +292,20 @@ inline void check_gram(const char* op, const Tensor& gram, bool batched) {
             ", expected torch.float64 (as ops.gram returns it)");
 }
 
+// Checks dual_cone's lower bounds [..., M, K] against its Gram matrices [..., K, K].
+inline void check_lower(const char* op, const Tensor& lower, const Tensor& gram) {
+  const auto sizes = lower.sizes(), expected = gram.sizes();
+  const size_t dim = expected.size();
+  bool fits = sizes.size() == dim && sizes.back() == expected.back();
+  for (size_t i = 0; fits && i + 2 < dim; ++i) fits = sizes[i] == expected[i];
+  MTL_CHECK(fits, op, ": lower has shape ", list_name(sizes),
+            ", expected [..., M, K] where gram is [..., K, K] = ", list_name(expected));
+  MTL_CHECK(lower.scalar_type() == ScalarType::Double, op, ": lower has dtype ", dtype_name(lower.scalar_type()),
+            ", expected torch.float64");
+  MTL_CHECK(same_device(lower, gram), op, ": lower is on ", device_name(lower), ", expected ", device_name(gram),
+            " as gram");
+}
+
 // What a solver returns: weights of a shape [..., K], certificate [...] and int32 status [...], empty yet, on the
 // device of its problem.
 inline std::tuple<Tensor, Tensor, Tensor> solver_results(const Tensor& problem, const std::vector<int64_t>& shape) {
@@ -299,9 +314,11 @@ inline std::tuple<Tensor, Tensor, Tensor> solver_results(const Tensor& problem, 
           torch::stable::new_empty(problem, batch, ScalarType::Int)};
 }
 
-// For gram [..., K, K].
-inline std::tuple<Tensor, Tensor, Tensor> solver_results(const Tensor& gram) {
-  return solver_results(gram, {gram.sizes().begin(), gram.sizes().end() - 1});
+// For gram [..., K, K], or for rows [..., M, K] of which M problems each share a matrix.
+inline std::tuple<Tensor, Tensor, Tensor> solver_results(const Tensor& gram,
+                                                         const std::optional<Tensor>& rows = std::nullopt) {
+  const auto sizes = rows ? rows->sizes() : gram.sizes().slice(0, gram.dim() - 1);
+  return solver_results(gram, std::vector<int64_t>(sizes.begin(), sizes.end()));
 }
 
 // Checks the orders [K, K - 1], or one per Gram matrix, of what visits each task's others in turn.

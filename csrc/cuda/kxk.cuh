@@ -10,12 +10,14 @@ namespace mtl {
 
 // Grid: one block of one warp per problem. Shared memory: double [Solver::workspace(K)].
 template <class Solver>
-__global__ void __launch_bounds__(kWarpSize) kxk_kernel(Solver solver, int num_tasks, const double* gram,
-                                                        double* weights, double* certificate, int32_t* status) {
+__global__ void __launch_bounds__(kWarpSize) kxk_kernel(Solver solver, KxkBatch batch) {
   MTL_DYN_SHARED(raw);
   const int64_t problem = blockIdx.x;
-  solve_problem(solver, WarpTeam{}, num_tasks, gram + problem * num_tasks * num_tasks, weights + problem * num_tasks,
-                certificate + problem, status + problem, reinterpret_cast<double*>(raw));
+  const int64_t matrix = static_cast<int>(blockIdx.x) / batch.rows_per_gram;
+  const int num_tasks = batch.num_tasks;
+  solve_problem(solver, WarpTeam{}, num_tasks, batch.gram + matrix * num_tasks * num_tasks,
+                batch.rows == nullptr ? nullptr : batch.rows + problem * num_tasks, batch.weights + problem * num_tasks,
+                batch.certificate + problem, batch.status + problem, reinterpret_cast<double*>(raw));
 }
 
 template <class Solver>
@@ -26,7 +28,7 @@ cudaError_t launch_kxk(const Solver& solver, const KxkBatch& batch, cudaStream_t
   const cudaError_t error = allow_shared_memory(kxk_kernel<Solver>, shared_bytes);
   if (error != cudaSuccess) return error;
   MTL_LAUNCH(kxk_kernel<Solver>, static_cast<unsigned>(batch.num_problems), kWarpSize, shared_bytes, stream)
-  (solver, batch.num_tasks, batch.gram, batch.weights, batch.certificate, batch.status);
+  (solver, batch);
   return cudaGetLastError();
 }
 

@@ -14,10 +14,12 @@ constexpr int kMaxSolverSharedBytes = 99 * 1024;
 struct KxkBatch {
   int64_t num_problems;
   int num_tasks;
-  const double* gram;   // [B, K, K]
+  const double* gram;   // [B / rows_per_gram, K, K]
   double* weights;      // [B, K]
   double* certificate;  // [B]
   int32_t* status;      // [B]
+  int rows_per_gram = 1;
+  const double* rows = nullptr;  // [B, K]: what each problem brings beside its matrix
 };
 
 }  // namespace mtl

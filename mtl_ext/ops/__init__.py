@@ -1,6 +1,7 @@
 """The operators. Each file holds one: schema, reference, fake and public function."""
 
 from mtl_ext.ops.combine import combine, combine_
+from mtl_ext.ops.dual_cone import dual_cone
 from mtl_ext.ops.graddrop import graddrop, graddrop_
 from mtl_ext.ops.gradvac import gradvac
 from mtl_ext.ops.gram import gram
@@ -13,6 +14,7 @@ __all__ = [
     "OPERATORS",
     "combine",
     "combine_",
+    "dual_cone",
     "graddrop",
     "graddrop_",
     "gradvac",

@@ -112,6 +112,17 @@ def check_gram(op: str, gram: Tensor, *, batched: bool) -> None:
         refuse(op, f"gram has dtype {gram.dtype}, expected torch.float64 (as ops.gram returns it)")
 
 
+def check_lower(op: str, lower: Tensor, gram: Tensor) -> None:
+    """Checks dual_cone's lower bounds [..., M, K] against its Gram matrices [..., K, K]."""
+    if lower.dim() != gram.dim() or lower.shape[:-2] != gram.shape[:-2] or lower.shape[-1] != gram.shape[-1]:
+        expected = f"[..., M, K] where gram is [..., K, K] = {list(gram.shape)}"
+        refuse(op, f"lower has shape {list(lower.shape)}, expected {expected}")
+    if lower.dtype != torch.float64:
+        refuse(op, f"lower has dtype {lower.dtype}, expected torch.float64")
+    if lower.device != gram.device:
+        refuse(op, f"lower is on {lower.device}, expected {gram.device} as gram")
+
+
 def check_order(op: str, order: Tensor, gram: Tensor) -> None:
     """Checks the orders [K, K - 1], or one per Gram matrix, of what visits each task's others in turn."""
     num_tasks = gram.shape[-1]

@@ -2,14 +2,13 @@
 // (1976). It keeps a corral S of affinely independent gradients whose affine minimum lies inside their hull; each step
 // adds the gradient with the smallest product with the current point and drops those that would get negative weight.
 //
-// The affine minimum over S solves (A + 1 1^T) u = 1 with A = G_SS / tr G, weights u / sum(u). The Cholesky factor of
-// that matrix is kept row by row: a new gradient appends a row, a dropped one recomputes the rows after it. So growing
-// to s gradients costs s^3 / 3 operations in all.
+// The affine minimum over S solves (A + 1 1^T) u = 1 with A = G_SS / tr G, weights u / sum(u).
 #pragma once
 
 #include <cmath>
 
 #include "common/kxk/solve.h"
+#include "common/kxk/task_subset.h"
 
 namespace mtl {
 
@@ -20,16 +19,18 @@ template <class Team>
 struct MinNormProblem {
   const Team& team;
   const int num_tasks;
-  const double* gram;  // [K, K]
-  double* weights;     // [K]
-  double* factor;      // [K, K] lower triangle, rows in corral order
-  double* affine;      // [K] affine minimum's weights, in corral order
-  double* products;    // [K] A w
-  int* corral;         // [K] tasks with positive weight
-  int size = 0;
+  const double* gram;       // [K, K]
+  double* weights;          // [K]
+  TaskSubset<Team> corral;  // tasks with positive weight
+  double* affine;           // [K] affine minimum's weights, in corral order
+  double* products;         // [K] A w
   double scale = 1;
 
   MTL_TEAM_FUNCTION double entry(int i, int j) const { return gram[i * num_tasks + j] * scale; }
+  struct BorderedEntry {
+    const MinNormProblem& problem;
+    MTL_TEAM_FUNCTION double operator()(int i, int j) const { return problem.entry(i, j) + 1; }
+  };
   MTL_TEAM_FUNCTION bool present(int k) const { return gram[k * num_tasks + k] > 0; }
 
   // products = A w and the squared norm w^T A w.
@@ -37,7 +38,7 @@ struct MinNormProblem {
     team.sync();
     for (int k = team.lane; k < num_tasks; k += team.size) {
       double sum = 0;
-      for (int c = 0; c < size; ++c) sum += entry(k, corral[c]) * weights[corral[c]];
+      for (int c = 0; c < corral.size; ++c) sum += entry(k, corral.tasks[c]) * weights[corral.tasks[c]];
       products[k] = sum;
     }
     team.sync();
@@ -53,48 +54,16 @@ struct MinNormProblem {
     return best;
   }
 
-  MTL_TEAM_FUNCTION bool in_corral(int vertex) const {
-    for (int c = 0; c < size; ++c) {
-      if (corral[c] == vertex) return true;
-    }
-    return false;
-  }
-
-  // Rows from..size-1 of the Cholesky factor. A pivot lost to rounding (a gradient numerically inside the affine hull
-  // of the others) is held at the rounding level: the step stays finite and `solve` notices that it gains nothing.
-  MTL_TEAM_FUNCTION void factor_rows(int from) {
-    for (int i = from; i < size; ++i) {
-      double* row = factor + i * num_tasks;
-      for (int j = 0; j <= i; ++j) {
-        const double* other = factor + j * num_tasks;
-        const double rest = entry(corral[i], corral[j]) + 1 - dot(team, row, other, j);
-        team.sync();
-        if (team.lane == 0) row[j] = j < i ? rest / other[j] : sqrt(fmax(rest, 1e-16));
-        team.sync();
-      }
-    }
-  }
-
   // affine = weights of the affine minimum over the corral.
   MTL_TEAM_FUNCTION void affine_minimum() {
-    for (int i = 0; i < size; ++i) {
-      const double rest = 1 - dot(team, factor + i * num_tasks, affine, i);
-      team.sync();
-      if (team.lane == 0) affine[i] = rest / factor[i * num_tasks + i];
-      team.sync();
-    }
-    for (int i = size - 1; i >= 0; --i) {
-      const double* row = factor + i * num_tasks;
-      const double value = affine[i] / row[i];
-      team.sync();
-      for (int j = team.lane; j < i; j += team.size) affine[j] -= row[j] * value;
-      if (team.lane == 0) affine[i] = value;
-      team.sync();
-    }
-    double total = 0;
-    for (int i = 0; i < size; ++i) total += affine[i];
     team.sync();
-    for (int i = team.lane; i < size; i += team.size) affine[i] /= total;
+    for (int c = team.lane; c < corral.size; c += team.size) affine[c] = 1;
+    team.sync();
+    corral.solve(affine);
+    double total = 0;
+    for (int c = 0; c < corral.size; ++c) total += affine[c];
+    team.sync();
+    for (int c = team.lane; c < corral.size; c += team.size) affine[c] /= total;
     team.sync();
   }
 
@@ -102,9 +71,9 @@ struct MinNormProblem {
   MTL_TEAM_FUNCTION bool shrink() {
     double step = 1;
     int blocking = -1;
-    for (int c = 0; c < size; ++c) {
+    for (int c = 0; c < corral.size; ++c) {
       if (affine[c] > 0) continue;
-      const double weight = weights[corral[c]];
+      const double weight = weights[corral.tasks[c]];
       const double reach = weight > 0 ? weight / (weight - affine[c]) : 0;
       if (blocking < 0 || reach < step) {
         step = reach;
@@ -112,24 +81,13 @@ struct MinNormProblem {
       }
     }
     team.sync();
-    for (int c = team.lane; c < size; c += team.size) {
-      double& weight = weights[corral[c]];
+    for (int c = team.lane; c < corral.size; c += team.size) {
+      double& weight = weights[corral.tasks[c]];
       weight = c == blocking ? 0 : fmax(0.0, weight + step * (affine[c] - weight));
     }
     team.sync();
     if (blocking < 0) return false;
-    int kept = blocking;
-    for (int c = blocking; c < size; ++c) {
-      const int task = corral[c];
-      team.sync();
-      if (c != blocking) {
-        if (team.lane == 0) corral[kept] = task;
-        ++kept;
-      }
-      team.sync();
-    }
-    size = kept;
-    factor_rows(blocking);
+    corral.drop(blocking, BorderedEntry{*this});
     return true;
   }
 
@@ -144,26 +102,19 @@ struct MinNormProblem {
     for (int k = team.lane; k < num_tasks; k += team.size) weights[k] = k == shortest ? 1.0 : 0.0;
     if (shortest < 0) return;
     scale = 1 / trace;
-    size = 1;
-    if (team.lane == 0) corral[0] = shortest;
-    team.sync();
-    factor_rows(0);
+    corral.append(shortest, BorderedEntry{*this});
   }
 
   // Returns the certificate: the duality gap relative to the squared norm.
   MTL_TEAM_FUNCTION double solve() {
     start();
-    if (size == 0) return 0;
+    if (corral.size == 0) return 0;
     double value = evaluate();
     int vertex = best_vertex();
     // Each round adds one task; in practice 2 K rounds suffice, the bound only ends a cycle caused by rounding.
     for (int round = 0; round < 10 * num_tasks; ++round) {
-      if (in_corral(vertex) || value - products[vertex] <= 1e-15) break;
-      team.sync();
-      if (team.lane == 0) corral[size] = vertex;
-      ++size;
-      team.sync();
-      factor_rows(size - 1);
+      if (corral.contains(vertex) || value - products[vertex] <= 1e-15) break;
+      corral.append(vertex, BorderedEntry{*this});
       do affine_minimum();
       while (shrink());
       const double improved = evaluate();
@@ -188,10 +139,9 @@ struct MinNorm {
                                  num_tasks,
                                  gram,
                                  weights,
-                                 workspace,
+                                 {team, num_tasks, workspace, reinterpret_cast<int*>(vectors + 2 * num_tasks)},
                                  vectors,
-                                 vectors + num_tasks,
-                                 reinterpret_cast<int*>(vectors + 2 * num_tasks)};
+                                 vectors + num_tasks};
     return {problem.solve(), kSolved};
   }
 };

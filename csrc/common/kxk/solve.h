@@ -8,7 +8,8 @@
 //                                     double* workspace) const;
 //   };
 //
-// csrc/cpu/kxk.h and csrc/cuda/kxk.cuh run it over a batch. It sees finite matrices only.
+// csrc/cpu/kxk.h and csrc/cuda/kxk.cuh run it over a batch. It sees finite matrices only. A problem may come with a row
+// [K] of its own, such as bounds: `weights` holds it when the solver starts.
 #pragma once
 
 #include <cmath>
@@ -32,12 +33,16 @@ MTL_TEAM_FUNCTION bool all_finite(const Team& team, const double* values, int co
   return team.sum(bad) == 0;
 }
 
-// gram [K, K] -> weights [K], certificate and status; weights 0 and an infinite certificate where gram is not finite.
+// gram [K, K], and row [K] or null -> weights [K], certificate and status; weights 0 and an infinite certificate where
+// the input is not finite.
 template <class Solver, class Team>
 MTL_TEAM_FUNCTION void solve_problem(const Solver& solver, const Team& team, int num_tasks, const double* gram,
-                                     double* weights, double* certificate, int32_t* status, double* workspace) {
+                                     const double* row, double* weights, double* certificate, int32_t* status,
+                                     double* workspace) {
+  for (int k = team.lane; k < num_tasks; k += team.size) weights[k] = row == nullptr ? 0 : row[k];
+  team.sync();
   Outcome outcome{INFINITY, kNonFinite};
-  if (all_finite(team, gram, num_tasks * num_tasks)) {
+  if (all_finite(team, gram, num_tasks * num_tasks) && all_finite(team, weights, num_tasks)) {
     outcome = solver.solve(team, num_tasks, gram, weights, workspace);
   } else {
     for (int k = team.lane; k < num_tasks; k += team.size) weights[k] = 0;
