@@ -1,11 +1,13 @@
-// The memory's best rate for three access patterns, against which the kernels are measured: read K rows, copy, and read K
-// rows to write one. Plain pointers, called through ctypes; threads are started per call, as their cost counts for both.
+// The machine's best rates, against which the kernels are measured. Memory: read a list, copy it, read K rows to write
+// one. In cache: Philox words. Plain pointers, called through ctypes; threads are started per call, as their cost counts
+// for both.
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <thread>
 #include <vector>
 
+#include "cpu/philox.h"
 #include "cpu/vector.h"
 
 namespace {
@@ -20,32 +22,41 @@ constexpr int64_t kStep = kStrip * kLanes<float>;
 
 MTL_CLONES float read_row(const float* row, int64_t size) {
   Vector<float> sum[kStrip] = {};
-  for (int64_t i = 0; i + kStep <= size; i += kStep) {
+  int64_t i = 0;
+  for (; i + kStep <= size; i += kStep) {
 #pragma GCC unroll 8
     for (int s = 0; s < kStrip; ++s) sum[s] += load(row + i + s * kLanes<float>);
   }
   for (int s = 1; s < kStrip; ++s) sum[0] += sum[s];
   float total = 0;
   for (int lane = 0; lane < kLanes<float>; ++lane) total += sum[0][lane];
+  for (; i < size; ++i) total += row[i];
   return total;
 }
 
-MTL_CLONES void blend_rows(const float* const* rows, int64_t num_rows, int64_t begin, int64_t end, float* out) {
-  for (int64_t i = begin; i + kStep <= end; i += kStep) {
+// Elements begin..end of the rows `row[0]`, `row[stride]`, ... added into `out`.
+MTL_CLONES void blend_rows(const float* const* row, int64_t num_rows, int64_t stride, int64_t begin, int64_t end,
+                           float* out) {
+  int64_t i = begin;
+  for (; i + kStep <= end; i += kStep) {
     Vector<float> sum[kStrip] = {};
     for (int64_t k = 0; k < num_rows; ++k) {
 #pragma GCC unroll 8
-      for (int s = 0; s < kStrip; ++s) sum[s] += load(rows[k] + i + s * kLanes<float>);
+      for (int s = 0; s < kStrip; ++s) sum[s] += load(row[k * stride] + i + s * kLanes<float>);
     }
 #pragma GCC unroll 8
     for (int s = 0; s < kStrip; ++s) store(out + i + s * kLanes<float>, sum[s]);
   }
+  for (; i < end; ++i) {
+    out[i] = 0;
+    for (int64_t k = 0; k < num_rows; ++k) out[i] += row[k * stride][i];
+  }
 }
 
 template <class Work>
-void split(int64_t size, int threads, const Work& work) {
+void split(int64_t size, int64_t step, int threads, const Work& work) {
   std::vector<std::thread> pool;
-  const int64_t share = (size / threads + kStep - 1) / kStep * kStep;
+  const int64_t share = (size / threads + step - 1) / step * step;
   for (int t = 1; t < threads; ++t) {
     pool.emplace_back([&work, t, share, size] { work(std::min(size, t * share), std::min(size, (t + 1) * share)); });
   }
@@ -55,22 +66,63 @@ void split(int64_t size, int threads, const Work& work) {
 
 }  // namespace
 
-// Every function takes rows [num_rows] of `size` floats.
-extern "C" void probe_read(const float* const* rows, int64_t num_rows, int64_t size, int threads, float* sink) {
-  split(size, threads, [&](int64_t begin, int64_t end) {
-    for (int64_t k = 0; k < num_rows; ++k) {
-      const float total = read_row(rows[k] + begin, end - begin);
-      if (total == 12345.678f) *sink = total;  // keeps the reads alive
+// A task-major list of K * P float32 tensors and P output tensors of the same sizes.
+struct TensorList {
+  const float* const* tensors;
+  float* const* out;
+  const int64_t* sizes;  // [P]
+  int64_t num_rows;      // K
+  int64_t num_params;    // P
+};
+
+namespace {
+
+// Calls work(param, begin, end) for the parts of the parameters that each thread's share of all elements covers.
+template <class Work>
+void split_list(const TensorList& list, int threads, const Work& work) {
+  int64_t total = 0;
+  for (int64_t p = 0; p < list.num_params; ++p) total += list.sizes[p];
+  split(total, kStep, threads, [&](int64_t begin, int64_t end) {
+    int64_t first = 0;
+    for (int64_t p = 0; p < list.num_params; first += list.sizes[p++]) {
+      const int64_t from = std::max(begin - first, int64_t{0}), to = std::min(end - first, list.sizes[p]);
+      if (from < to) work(p, from, to);
     }
   });
 }
 
-extern "C" void probe_copy(const float* const* rows, int64_t num_rows, int64_t size, int threads, float* out) {
-  split(size, threads, [&](int64_t begin, int64_t end) {
-    for (int64_t k = 0; k < num_rows; ++k) std::memcpy(out + begin, rows[k] + begin, (end - begin) * sizeof(float));
+}  // namespace
+
+extern "C" void probe_read(const TensorList* list, int threads) {
+  split_list(*list, threads, [&](int64_t param, int64_t begin, int64_t end) {
+    for (int64_t k = 0; k < list->num_rows; ++k) {
+      const float total = read_row(list->tensors[k * list->num_params + param] + begin, end - begin);
+      if (total == 12345.678f) *list->out[param] = total;  // keeps the reads alive
+    }
   });
 }
 
-extern "C" void probe_blend(const float* const* rows, int64_t num_rows, int64_t size, int threads, float* out) {
-  split(size, threads, [&](int64_t begin, int64_t end) { blend_rows(rows, num_rows, begin, end, out); });
+// The first row alone: several onto one output would find it in a cache.
+extern "C" void probe_copy(const TensorList* list, int threads) {
+  split_list(*list, threads, [&](int64_t param, int64_t begin, int64_t end) {
+    std::memcpy(list->out[param] + begin, list->tensors[param] + begin, (end - begin) * sizeof(float));
+  });
+}
+
+extern "C" void probe_blend(const TensorList* list, int threads) {
+  split_list(*list, threads, [&](int64_t param, int64_t begin, int64_t end) {
+    blend_rows(list->tensors + param, list->num_rows, list->num_params, begin, end, list->out[param]);
+  });
+}
+
+// Draws `count` uniform numbers, 512 at a time into the first-level cache.
+extern "C" void probe_philox(int64_t count, int threads) {
+  constexpr int64_t kDrawn = 512;
+  const auto fill_uniform = mtl::choose_fill_uniform();
+  const int64_t seed[2] = {17, 0};
+  split(count, kDrawn, threads, [&](int64_t begin, int64_t end) {
+    alignas(64) float drawn[kDrawn];
+    for (int64_t i = begin; i < end; i += kDrawn) fill_uniform(mtl::PhiloxStream(seed), 0, i / 4, kDrawn / 4, drawn);
+    asm volatile("" : : "r"(drawn) : "memory");
+  });
 }

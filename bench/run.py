@@ -1,128 +1,163 @@
-"""Times the operators against this machine's floor and against plain PyTorch, as ratios within one run.
+"""Times the operators against this machine's floor: probes and operators alternate in one process.
 
-python -m bench.run [--op gram] [--tasks 2 3 8] [--threads 1 2] [--rounds 60] [--csv FILE]
+    python -m bench.run [--quick] [--op gram ...] [--tasks 2 3 8 20 40] [--params 60 200] [--threads 1 2] [--rounds 12]
+
+Prints what fraction of the floor the kernels reach, next to the targets, and writes bench/results/<machine>/floor.csv.
 """
 
 import argparse
-import csv
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
 
 import torch
 
-from bench.floor import memory_probes
-from mtl_ext import ops
+from bench import records
+from bench.floor import MEMORY, best_rates, compute_probes, floors, memory_probes
+from bench.records import BROKEN, Record, verdict
+from bench.rows import ROWS, Lists, Row, make_lists, resnet_sizes
+from bench.timing import Times, interleaved, percentiles, wait_until_quiet
 
-# Parameter sizes of a ResNet, repeated and cut to the wanted total.
-RESNET_SIZES = (9408, 64, 64, 36864, 64, 36864, 73728, 128, 147456, 8192, 294912, 256, 589824, 1179648, 512, 2359296)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measurement: `fraction_of_floor` is floor time over kernel time, `speedup` plain PyTorch over kernel."""
-
-    op: str
-    tasks: int
-    columns: int
-    params: int
-    threads: int
-    kernel_ms: float
-    floor_ms: float
-    fraction_of_floor: float
-    plain_ms: float
-    speedup: float
-
-
-def split_like_resnet(row: torch.Tensor) -> list[torch.Tensor]:
-    """Views of a row [N] with a ResNet's parameter sizes."""
-    sizes, left, index = [], row.numel(), 0
-    while left > 0:
-        sizes.append(min(left, RESNET_SIZES[index % len(RESNET_SIZES)]))
-        left, index = left - sizes[-1], index + 1
-    return list(row.split(sizes))
+COLUMNS = {2: 10_000_000, 3: 10_000_000, 8: 10_000_000, 20: 5_000_000, 40: 5_000_000}
+CHECKED_COLUMNS = 200_000  # what the oracles, in extended precision, can afford
+# Time of gram on bfloat16 over that on float32.
+HALF_TARGETS = {2: "<=1", 3: "<=1", 8: "<=1", 20: "<=1.15", 40: "<=1.15"}
+TABLE = {
+    "op": 18,
+    "dtype": 8,
+    "K": 2,
+    "P": 3,
+    "N": 8,
+    "threads": 7,
+    "min ms": 7,
+    "p80/min": 7,
+    "GB/s": 6,
+    "of floor": 8,
+    "of bytes": 8,
+    "limit": 10,
+    "also": 24,
+    "target": 7,
+    "verdict": 14,
+}
 
 
-def interleaved_minimum(functions: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Milliseconds of each function: the minimum over rounds that visit all of them in turn."""
-    best = dict.fromkeys(functions, float("inf"))
-    for round_index in range(rounds + 1):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            if round_index > 0:  # the first round warms up
-                best[name] = min(best[name], 1e3 * (time.perf_counter() - start))
-    return best
-
-
-def measure(op: str, num_tasks: int, columns: int, threads: int, rounds: int) -> Row:
-    """One operator on a ResNet's list of float32 gradients.
-
-    Raises:
-        SystemExit: the kernel is missing, its result is wrong, or a probe is slower than what it bounds.
-    """
-    if not ops.has_kernel(op, "cpu"):
-        sys.exit(f"{op} has no kernel here: timing its reference would prove nothing")
+def measure(rows: list[Row], lists: Lists, threads: int, rounds: int) -> list[Record]:
+    """All operators of one configuration, in alternation with the probes of its floor."""
     torch.set_num_threads(threads)
-    jacobian = torch.randn(num_tasks, columns, generator=torch.Generator().manual_seed(0))
-    grads = [tensor for row in jacobian for tensor in split_like_resnet(row)]
-    num_params = len(grads) // num_tasks
-    weights = torch.linspace(0.5, 1.5, num_tasks, dtype=torch.float64)
-    out = torch.zeros(columns)
-    out_list = split_like_resnet(out)
-    kernels: dict[str, tuple[Callable[[], object], Callable[[], object], Callable[[], torch.Tensor]]] = {
-        "gram": (lambda: ops.gram(grads, num_tasks), lambda: jacobian @ jacobian.T, lambda: ops.gram(grads, num_tasks)),
-        "combine_": (
-            lambda: ops.combine_(out_list, grads, weights),
-            lambda: torch.mv(jacobian.T, weights.float(), out=out),
-            lambda: out,
-        ),
-    }
-    kernel, plain, result = kernels[op]
-    kernel()
-    expected = jacobian.double() @ jacobian.double().T if op == "gram" else weights @ jacobian.double()
-    torch.testing.assert_close(result().double(), expected, rtol=1e-4, atol=1e-3)
-    probes = memory_probes(list(jacobian), threads)
-    times = interleaved_minimum(
-        {"kernel": kernel, **{name: f for name, (f, _) in probes.items()}, "plain": plain}, rounds
+    probes = {**memory_probes(lists.grads, lists.out, threads), **compute_probes(threads)}
+    functions: dict[str, Callable[[], object]] = {name: probe.function for name, probe in probes.items()}
+    halves = lists.to(torch.bfloat16) if any(row.op == "gram" for row in rows) else None
+    if halves is not None:
+        functions["gram bfloat16"] = ROWS["gram"].call(halves)
+    functions["fill"] = lambda: [torch.empty(size).fill_(0) for size in lists.sizes]
+    functions.update({row.op: row.call(lists) for row in rows})
+    times = interleaved(functions, rounds)
+    rates = best_rates(probes, {name: min(times[name]) for name in probes})
+    found = [record(row, lists, threads, times, rates) for row in rows]
+    if halves is not None:
+        found.append(half_record(halves, threads, times))
+    return found
+
+
+def record(row: Row, lists: Lists, threads: int, times: Times, rates: dict[str, float]) -> Record:
+    """One operator's line."""
+    work, best = row.work(lists), min(times[row.op])
+    costs = floors(work, rates)
+    limit = max(costs, key=costs.__getitem__)
+    line = Record(
+        "floor",
+        row.op,
+        threads=threads,
+        K=lists.num_tasks,
+        P=len(lists.sizes),
+        N=lists.columns,
+        **percentiles(times[row.op]),
+        gb_per_s=work.bytes / best / 1e6,
+        gflop_per_s=work.flops / best / 1e6,
+        fraction_of_floor=costs[limit] / best,
+        fraction_of_bytes=costs[MEMORY] / best,
+        limit=limit,
     )
-    rate = max(count / times[name] for name, (_, count) in probes.items())
-    moved = 4 * columns * (num_tasks if op == "gram" else num_tasks + 1)
-    floor = moved / rate
-    return Row(
-        op, num_tasks, columns, num_params, threads, times["kernel"], floor, floor / times["kernel"], times["plain"],
-        times["plain"] / times["kernel"],
-    )  # fmt: skip
+    if row.allocates:
+        line.quantity, line.value = "x empty().fill_()", best / min(times["fill"])
+    if work.logarithms:
+        line.quantity, line.value = "ns per logarithm", 1e6 * best * threads / work.logarithms
+    target = row.target(lists.num_tasks)
+    if target is not None:
+        line.target, line.verdict = target.text, verdict(getattr(line, target.quantity), target.text)
+    if line.fraction_of_floor is not None and line.fraction_of_floor > 1.05:
+        line.verdict = BROKEN
+    return line
+
+
+def half_record(halves: Lists, threads: int, times: Times) -> Record:
+    """The line of gram on bfloat16, measured by its float32 time."""
+    best, target = min(times["gram bfloat16"]), HALF_TARGETS[halves.num_tasks]
+    ratio = best / min(times["gram"])
+    return Record(
+        "floor",
+        "gram",
+        dtype="bfloat16",
+        threads=threads,
+        K=halves.num_tasks,
+        P=len(halves.sizes),
+        N=halves.columns,
+        **percentiles(times["gram bfloat16"]),
+        gb_per_s=sum(grad.nbytes for grad in halves.grads) / best / 1e6,
+        quantity="x time of float32",
+        value=ratio,
+        target=target,
+        verdict=verdict(ratio, target),
+    )
+
+
+def shown(line: Record) -> tuple[object, ...]:
+    """The cells of a printed line."""
+    also = f"{line.value:.2f} {line.quantity}" if line.value is not None else None
+    spread = line.p80_ms / line.min_ms if line.p80_ms and line.min_ms else None
+    sizes = (line.op, line.dtype, line.K, line.P, line.N, line.threads)
+    fractions = (line.fraction_of_floor, line.fraction_of_bytes, line.limit)
+    return *sizes, line.min_ms, spread, line.gb_per_s, *fractions, also, line.target, line.verdict
 
 
 def main() -> None:
-    """Runs the chosen measurements and prints them."""
+    """Checks, times, prints and records.
+
+    Raises:
+        SystemExit: a kernel is missing, or a probe is slower than what it bounds.
+    """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--op", nargs="*", default=["gram", "combine_"], choices=["gram", "combine_"])
-    parser.add_argument("--tasks", nargs="*", type=int, default=[2, 3, 8])
+    parser.add_argument("--quick", action="store_true", help="two lists, one thread, few rounds: to see that it works")
+    parser.add_argument("--op", nargs="*", default=list(ROWS), choices=list(ROWS))
+    parser.add_argument("--tasks", nargs="*", type=int, default=list(COLUMNS), choices=list(COLUMNS))
+    parser.add_argument("--params", nargs="*", type=int, default=[60, 200])
     parser.add_argument("--threads", nargs="*", type=int, default=[1, 2])
-    parser.add_argument("--columns", type=int, default=10_000_000)
-    parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--csv", help="also write the rows to this file")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--wait", type=float, default=60.0, help="seconds to wait for a quiet machine")
     options = parser.parse_args()
-    names = [field.name for field in fields(Row)]
-    print(f"float32, minimum of {options.rounds} interleaved rounds, torch {torch.__version__}; memory is the floor")
-    print("".join(name.rjust(max(10, len(name) + 2)) for name in names))
-    rows = []
-    for op in options.op:
-        for num_tasks in options.tasks:
+    if options.quick:
+        options.tasks, options.params, options.threads, options.rounds = [2, 8], [60], [1], 5
+    found: list[Record] = [records.missing("floor", op) for op in options.op if not ROWS[op].available()]
+    busy = wait_until_quiet(options.wait)
+    print(f"{records.machine_name()}, torch {torch.__version__}, minima of {options.rounds} interleaved rounds")
+    records.print_table(TABLE, map(shown, found))
+    for num_tasks in options.tasks:
+        rows = [ROWS[op] for op in options.op if ROWS[op].available()]
+        rows = [row for row in rows if row.num_tasks is None or num_tasks in row.num_tasks]
+        for num_params in options.params:
+            if not rows:
+                continue
+            small = make_lists(num_tasks, resnet_sizes(num_params, CHECKED_COLUMNS))
+            for row in rows:
+                row.check(small)
+            lists = make_lists(num_tasks, resnet_sizes(num_params, COLUMNS[num_tasks]))
             for threads in options.threads:
-                row = measure(op, num_tasks, options.columns, threads, options.rounds)
-                rows.append(asdict(row))
-                cells = (f"{value:.2f}" if isinstance(value, float) else str(value) for value in rows[-1].values())
-                print("".join(c.rjust(max(10, len(n) + 2)) for c, n in zip(cells, names, strict=True)), flush=True)
-    if options.csv:
-        with open(options.csv, "w", newline="") as file:
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            writer.writerows(rows)
+                for line in measure(rows, lists, threads, options.rounds):
+                    line.busy_cores = busy
+                    found.append(line)
+                    print(records.format_line(TABLE, shown(line)), flush=True)
+    print(f"written to {records.write('floor', found)}")
+    records.finish(found)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

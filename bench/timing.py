@@ -1,0 +1,60 @@
+"""Times: interleaved rounds, percentiles, and whether the machine is quiet enough to believe them."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+Times = dict[str, list[float]]
+
+
+def interleaved(functions: Mapping[str, Callable[[], object]], rounds: int) -> Times:
+    """Milliseconds of every function in each of the rounds, which visit all of them in turn; one more warms up."""
+    times: Times = {name: [] for name in functions}
+    for round_index in range(rounds + 1):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            if round_index > 0:
+                times[name].append(1e3 * (time.perf_counter() - start))
+    return times
+
+
+def percentiles(times: list[float]) -> dict[str, float]:
+    """The CSV's four numbers about a list of times."""
+    p20, p50, p80 = np.percentile(times, (20, 50, 80))
+    return {"min_ms": min(times), "p20_ms": float(p20), "p50_ms": float(p50), "p80_ms": float(p80)}
+
+
+def cpu_seconds() -> tuple[float, float]:
+    """Seconds that all cores of this machine have spent working or stolen, and those of this process."""
+    with open("/proc/stat") as file:
+        user, nice, system, _, _, irq, softirq, steal = map(int, file.readline().split()[1:9])
+    own = os.times()
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK"), own.user + own.system
+
+
+def busy_cores(seconds: float = 0.5) -> float:
+    """How many cores others keep busy, over a short wait."""
+    everyone, own = cpu_seconds()
+    start = time.monotonic()
+    time.sleep(seconds)
+    later, own_later = cpu_seconds()
+    return max(0.0, (later - everyone) - (own_later - own)) / (time.monotonic() - start)
+
+
+def wait_until_quiet(limit: float, wanted: float = 0.1) -> float:
+    """Waits until others use at most `wanted` cores, or for `limit` seconds.
+
+    Returns:
+        The cores that others keep busy; warns where these are too many.
+    """
+    start = time.monotonic()
+    busy = busy_cores()
+    while busy > wanted and time.monotonic() - start < limit:
+        time.sleep(1.0)
+        busy = busy_cores()
+    verdict = "quiet" if busy <= wanted else "BUSY: times below are noise, ratios are less bad"
+    print(f"machine: others keep {busy:.1f} of {os.cpu_count()} cores busy, {verdict}", flush=True)
+    return busy
