@@ -52,8 +52,7 @@ class SingleTrainer:
             FloatingPointError: a loss is not finite.
         """
         features = self.model.features(batch.inputs)
-        outputs = self.model.outputs(features)
-        losses = {task.name: task.loss(outputs[task.name], batch.targets[task.name]) for task in self.tasks}
+        losses = self._losses(batch, self.model.outputs(features))
         values = self._finite_values(losses)
         shared = self.model.shared_parameters()
         if self.monitor is not None:
@@ -64,6 +63,9 @@ class SingleTrainer:
         else:
             weights = self.method.backward(losses, shared=shared)
         self.optimizer.step()
+        if self.method.second_look:
+            with torch.no_grad():
+                self.method.look_again(self._losses(batch, self.model(batch.inputs)))
         self.schedule.step()
         self.steps_done += 1
         return values, weights
@@ -97,6 +99,7 @@ class SingleTrainer:
                     losses.append(step_losses)
                     weights.append(step_weights)
                     on_step()
+                self.method.end_epoch()
                 means = torch.tensor(losses, dtype=torch.float64).mean(0).tolist()
                 mean_weights = torch.stack(weights).mean(0).tolist()
                 records.append(EpochRecord(epoch, self._named(means), self._named(mean_weights), self.evaluate()))
@@ -122,6 +125,9 @@ class SingleTrainer:
             return torch.optim.lr_scheduler.ConstantLR(self.optimizer, factor=1.0)
         total = self.config.epochs * self.steps_per_epoch
         return torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, total)
+
+    def _losses(self, batch: Batch, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {task.name: task.loss(outputs[task.name], batch.targets[task.name]) for task in self.tasks}
 
     def _finite_values(self, losses: dict[str, Tensor]) -> list[float]:
         values: list[float] = torch.stack([loss.detach() for loss in losses.values()]).tolist()
