@@ -48,9 +48,16 @@ class TaskGradients:
     def __exit__(self, *error: object) -> None:
         pass
 
-    def gram(self) -> Tensor:
-        """Inner products [K, K] of the tasks' gradients, as they are without a scaler."""
-        return self.losses.unscaled(ops.gram(self.tensors, len(self.losses)))
+    def gram(self, chosen: Sequence[int] | None = None) -> Tensor:
+        """Inner products [K, K] of the tasks' gradients, as they are without a scaler.
+
+        Args:
+            chosen: indices of the targets that count; all by default.
+        """
+        count = len(self.targets)
+        rows = range(0, len(self.tensors), count)
+        tensors = self.tensors if chosen is None else [self.tensors[row + p] for row in rows for p in chosen]
+        return self.losses.unscaled(ops.gram(tensors, len(self.losses)))
 
     def add_task(self, name: str, grads: Sequence[Tensor | None], *, allow_unused: bool) -> None:
         """Appends one task's P gradients; None becomes an empty tensor here and nowhere else.

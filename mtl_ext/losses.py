@@ -41,7 +41,7 @@ class TaskLosses:
                 )
             if not loss.requires_grad:
                 raise ValueError(f"{name} does not require grad: nothing it was computed from can be trained")
-        self.values = torch.stack([loss.detach().reshape(()).double() for loss in self.tensors])
+        self.values = loss_values(self.tensors)
         self.scale: Tensor | None = None
         if scaler is not None:
             self.scale = scaler.scale(torch.ones((), device=self.values.device))
@@ -57,3 +57,9 @@ class TaskLosses:
     def unscaled(self, gram: Tensor) -> Tensor:
         """The Gram matrix [K, K] of the gradients as they are without the scaler."""
         return gram if self.scale is None else gram / self.scale.double().square()
+
+
+def loss_values(losses: Losses) -> Tensor:
+    """The K losses as they are, detached, [K] float64."""
+    tensors = losses.values() if isinstance(losses, Mapping) else losses
+    return torch.stack([loss.detach().reshape(()).double() for loss in tensors])

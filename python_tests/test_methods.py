@@ -64,8 +64,8 @@ def test_degenerate_gradients_have_a_finite_answer(name, num_tasks):
         grad, weights = combined(CASES[name].build(num_tasks), jacobian)
         assert grad.isfinite().all()
         assert weights.isfinite().all()
-    if num_tasks == 1 and name not in ("UW",):
-        torch.testing.assert_close(combined(CASES[name].build(1), full)[0], full[0])
+    if num_tasks == 1:
+        torch.testing.assert_close(combined(CASES[name].build(1), full)[0], CASES[name].single_weight * full[0])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -143,7 +143,7 @@ def test_levels_must_be_named(name):
 def test_tasks_with_batches_of_their_own_train(name, as_list):
     net = TwoHeads()
     method = CASES[name].build(2)
-    optimizer = torch.optim.SGD([*net.parameters(), *method.parameters()], lr=0.1)
+    optimizer = torch.optim.SGD([*net.parameters(), *method.parameters()], lr=0.05)
     history = []
     for _ in range(30):
         features, losses = net.own_inputs()
@@ -155,7 +155,7 @@ def test_tasks_with_batches_of_their_own_train(name, as_list):
     assert history[-1] < history[0] - 0.1
 
 
-@pytest.mark.parametrize("name", GRADIENT_METHODS)
+@pytest.mark.parametrize("name", [name for name in GRADIENT_METHODS if methods.METHODS[name].compares])
 @pytest.mark.parametrize("as_list", [False, True])
 def test_feature_products_between_own_inputs_are_refused(name, as_list):
     net = TwoHeads()
@@ -187,7 +187,9 @@ def test_nonfinite_gradients_are_named_or_let_through(name):
     with pytest.raises(NonFiniteError, match=r"the gradient of losses\['depth'\] has squared norm"):
         CASES[name].build(2).backward(losses(x), shared=[x])
     assert x.grad is None
-    methods.METHODS[name](nonfinite="propagate").backward(losses(x), shared=[x])
+    method = CASES[name].build(2)
+    method.nonfinite = "propagate"
+    method.backward(losses(x), shared=[x])
     assert not x.grad.isfinite().all()
 
 

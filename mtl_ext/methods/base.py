@@ -1,5 +1,6 @@
 """What a method is: an nn.Module whose `backward` takes the place of ``loss.backward()`` in a training loop."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -89,7 +90,11 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def look_again(self, losses: Losses) -> None:
-        """Takes the losses of the step's batch, computed anew after the optimizer's step; see `second_look`."""
+        """Takes the losses of the step's batch, computed anew after the optimizer's step; see `second_look`.
+
+        Args:
+            losses: as in `backward`, in the same order; no graph is needed.
+        """
 
     def end_epoch(self) -> None:
         """Tells the method that an epoch is over; some go by epochs."""
@@ -191,3 +196,30 @@ def check_range(name: str, value: float, low: float, high: float = float("inf"),
         lower = f"above {low:g}" if open_low else f"at least {low:g}"
         upper = f" and at most {high:g}" if high < float("inf") else ""
         raise ValueError(f"{name} is {value}, expected a number {lower}{upper}")
+
+
+def check_num_tasks(found: int, num_tasks: int) -> None:
+    """Checks the number of losses against the one that a method was built for.
+
+    Raises:
+        ValueError: they differ.
+    """
+    if found != num_tasks:
+        raise ValueError(f"losses has {found} tasks, expected num_tasks = {num_tasks}")
+
+
+def task_values(name: str, values: Sequence[float] | Tensor, num_tasks: int, low: float = -math.inf) -> Tensor:
+    """One number per task from an argument, [K] float64.
+
+    Raises:
+        ValueError: another number of values, or one that is not finite or below `low`.
+    """
+    vector = torch.as_tensor(values, dtype=torch.float64).detach().clone()
+    if vector.shape != (num_tasks,):
+        raise ValueError(f"{name} has shape {list(vector.shape)}, expected [num_tasks] = [{num_tasks}]")
+    for k, value in enumerate(vector.tolist()):
+        if not (math.isfinite(value) and value >= low):
+            raise ValueError(
+                f"{name}[{k}] is {value}, expected a finite number" + f" of at least {low:g}" * (low > -math.inf)
+            )
+    return vector

@@ -7,14 +7,25 @@ from torch import Tensor
 
 from mtl_ext.gradients import Features, listed
 from mtl_ext.losses import Losses, TaskLosses
-from mtl_ext.methods.base import Method
+from mtl_ext.methods.base import Method, check_num_tasks, check_range
 from mtl_ext.penalties import Penalty, penalty_cotangents
 
 
 class LossMethod(Method):
-    """A method that weighs the losses: one backward pass of a scalar function of them."""
+    """A method that weighs the losses: one backward pass of a scalar function of them.
+
+    Args:
+        num_tasks: K, for a method with something per task; `backward` then refuses other numbers of losses.
+        nonfinite: see `Method`.
+    """
 
     level = "loss"
+
+    def __init__(self, *, num_tasks: int | None = None, nonfinite: str = "raise") -> None:
+        super().__init__(nonfinite=nonfinite)
+        if num_tasks is not None:
+            check_range("num_tasks", num_tasks, 1)
+        self.num_tasks = num_tasks
 
     def combined_loss(self, losses: Tensor) -> Tensor:
         """The scalar that is minimised.
@@ -46,6 +57,8 @@ class LossMethod(Method):
                 f"{type(self).__name__} weighs losses, combine=False would collect gradients: leave it out"
             )
         task_losses = TaskLosses(losses, scaler)
+        if self.num_tasks is not None:
+            check_num_tasks(len(task_losses), self.num_tasks)
         if self._skips(task_losses):
             return torch.zeros_like(task_losses.values)
         values = task_losses.values.requires_grad_()
@@ -69,3 +82,15 @@ class LossMethod(Method):
                     cotangents.append(torch.stack(terms).sum(0))
         torch.autograd.backward(roots, cotangents, retain_graph=retain_graph)
         return weights
+
+
+def log_of(losses: Tensor) -> Tensor:
+    """The losses' logarithms; a loss of 0 counts as absent: logarithm 0, gradient 0.
+
+    Raises:
+        ValueError: a loss below 0. Only a CPU tensor is looked at; on a device the logarithm is NaN.
+    """
+    if losses.is_cpu and bool((losses < 0).any()):
+        k = int((losses < 0).nonzero()[0])
+        raise ValueError(f"losses[{k}] is {losses[k].item()}, expected at least 0: its logarithm is taken")
+    return losses.masked_fill(losses == 0, 1.0).log()

@@ -11,8 +11,7 @@ class UW(LossMethod):
     """Uncertainty weighting (Kendall et al. 2018): ``sum_k L_k / (2 exp(s_k)) + s_k / 2`` with ``s_k = log sigma_k^2``.
 
     The log variances are parameters: give ``method.parameters()`` to the optimizer, in a group without weight decay.
-    Peers
-    differ: TorchJD and LibMTL have form 1.
+    Peers differ: TorchJD and LibMTL have form 1, and LibMTL starts at -0.5.
 
     Args:
         num_tasks: K.
@@ -24,16 +23,12 @@ class UW(LossMethod):
     """
 
     def __init__(self, num_tasks: int, *, form: int = 1, nonfinite: str = "raise") -> None:
-        super().__init__(nonfinite=nonfinite)
-        if num_tasks < 1:
-            raise ValueError(f"num_tasks is {num_tasks}, expected at least 1")
+        super().__init__(num_tasks=num_tasks, nonfinite=nonfinite)
         check_choice("form", form, (1, 2))
         self.form = form
         self.log_variances = nn.Parameter(torch.zeros(num_tasks))
 
     def combined_loss(self, losses: Tensor) -> Tensor:
         """The weighted losses and the price of each variance."""
-        if len(losses) != len(self.log_variances):
-            raise ValueError(f"losses has {len(losses)} tasks, expected num_tasks = {len(self.log_variances)}")
         precisions = torch.exp(-self.log_variances.double()) / (2 if self.form == 1 else 1)
         return precisions @ losses + self.log_variances.double().sum() / 2
