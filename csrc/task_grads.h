@@ -11,6 +11,7 @@
 #include <torch/headeronly/core/ScalarType.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <optional>
 #include <sstream>
@@ -304,6 +305,11 @@ inline void check_lower(const char* op, const Tensor& lower, const Tensor& gram)
             ", expected torch.float64");
   MTL_CHECK(same_device(lower, gram), op, ": lower is on ", device_name(lower), ", expected ", device_name(gram),
             " as gram");
+}
+
+// Checks FairGrad's fairness.
+inline void check_alpha(const char* op, double alpha) {
+  MTL_CHECK(alpha > 0 && std::isfinite(alpha), op, ": alpha is ", alpha, ", expected a finite number above 0");
 }
 
 // What a solver returns: weights of a shape [..., K], certificate [...] and int32 status [...], empty yet, on the

@@ -2,10 +2,12 @@
 
 from mtl_ext.ops.combine import combine, combine_
 from mtl_ext.ops.dual_cone import dual_cone
+from mtl_ext.ops.fairgrad import fairgrad
 from mtl_ext.ops.graddrop import graddrop, graddrop_
 from mtl_ext.ops.gradvac import gradvac
 from mtl_ext.ops.gram import gram
 from mtl_ext.ops.min_norm import min_norm
+from mtl_ext.ops.nash import nash
 from mtl_ext.ops.pcgrad import pcgrad
 from mtl_ext.ops.project_simplex import project_simplex
 from mtl_ext.ops.registry import OPERATORS, has_kernel, load_kernels
@@ -15,12 +17,14 @@ __all__ = [
     "combine",
     "combine_",
     "dual_cone",
+    "fairgrad",
     "graddrop",
     "graddrop_",
     "gradvac",
     "gram",
     "has_kernel",
     "min_norm",
+    "nash",
     "pcgrad",
     "project_simplex",
 ]
