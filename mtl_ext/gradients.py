@@ -59,6 +59,10 @@ class TaskGradients:
         tensors = self.tensors if chosen is None else [self.tensors[row + p] for row in rows for p in chosen]
         return self.losses.unscaled(ops.gram(tensors, len(self.losses)))
 
+    def eps(self) -> float:
+        """Machine epsilon of the gradients; of mixed dtypes the largest."""
+        return max(torch.finfo(target.dtype).eps for target in self.targets)
+
     def add_task(self, name: str, grads: Sequence[Tensor | None], *, allow_unused: bool) -> None:
         """Appends one task's P gradients; None becomes an empty tensor here and nowhere else.
 
@@ -228,10 +232,7 @@ class FeatureGradients(TaskGradients):
                 collected=self.heads,
             )
             self.add_task(name, list(map(add, cotangents, extra[k])), allow_unused=allow_unused)
-        count = len(self.targets)
-        touched = [[g.numel() > 0 for g in self.tensors[k * count : (k + 1) * count]] for k in range(len(losses))]
-        own = [[k == p for p in range(count)] for k in range(len(losses))]
-        self.own_input = len(losses) > 1 and (isinstance(features, Mapping) or touched == own)
+        self.own_input = reads_own_input(features, self)
 
     def combine(self, weights: Tensor) -> None:
         """Sends the combined feature gradient back through the trunk; a leaf among the features gets it as ``.grad``.
@@ -248,6 +249,14 @@ class FeatureGradients(TaskGradients):
         """Sends a finished combination back through the trunk."""
         self.tensors = list(combined)
         self.combine(factor)
+
+
+def reads_own_input(features: Features, gradients: TaskGradients) -> bool:
+    """Whether every task has features of its own: named after the tasks, or each task reaches but its own."""
+    count, num_tasks = len(gradients.targets), len(gradients.losses)
+    touched = [[g.numel() > 0 for g in gradients.tensors[k * count : (k + 1) * count]] for k in range(num_tasks)]
+    own = [[k == p for p in range(count)] for k in range(num_tasks)]
+    return num_tasks > 1 and (isinstance(features, Mapping) or touched == own)
 
 
 def combined_into(existing: Sequence[Tensor | None], grads: Sequence[Tensor], weights: Tensor) -> list[Tensor | None]:

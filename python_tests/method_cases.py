@@ -1,35 +1,11 @@
 """One row per method: how to build it and what it must give. Adding a method adds one row to CASES."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
 import torch
+from gradient_cases import CASES as GRADIENT_CASES
+from method_case import JACOBIAN, MethodCase
 
 from mtl_ext import methods
-
-# TorchJD's base example: two conflicting gradients.
-JACOBIAN = torch.tensor([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]], dtype=torch.float64)
-
-
-@dataclass(frozen=True)
-class MethodCase:
-    """One method's row.
-
-    Attributes:
-        build: (num_tasks) -> the method, with defaults.
-        value: the combined gradient on JACOBIAN with losses (1, 2), and where the number comes from.
-        scale_free: whether multiplying all gradients by a constant multiplies the combination by it.
-        single_weight: the weight of an only task whose loss is 1, in the first call.
-        bad_options: option -> (value, part of the message).
-    """
-
-    build: Callable[[int], methods.Method]
-    value: Callable[[], np.ndarray]
-    source: str
-    scale_free: bool = True
-    single_weight: float = 1.0
-    bad_options: tuple[tuple[dict, str], ...] = ()
 
 
 def rlw_value():
@@ -235,3 +211,5 @@ CASES = {
         ),
     ),
 }
+
+CASES |= GRADIENT_CASES

@@ -4,6 +4,19 @@ import torch
 from torch import nn
 
 
+def forward(method, make):
+    """What ``make()`` gives, features and losses, as often as the method takes batches in a step."""
+    if method.batches == 1:
+        return make()
+    features, losses = zip(*(make() for _ in range(method.batches)), strict=True)
+    return list(features), list(losses)
+
+
+def each_batch(losses):
+    """The mappings of losses in what `forward` gives."""
+    return [losses] if isinstance(losses, dict) else losses
+
+
 class TwoHeads(nn.Module):
     """A trunk, an adapter that only the second task reads, and two heads."""
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from method_cases import CASES
-from nets import TwoHeads
+from nets import TwoHeads, each_batch, forward
 
 from mtl_ext import methods
 from mtl_ext.methods import EW, GradMethod, NonFiniteError
@@ -44,10 +44,11 @@ def test_heads_can_be_weighed(name, level):
     net, plain = TwoHeads(), TwoHeads()
     for p in net.heads.parameters():
         p.grad = torch.ones_like(p)
-    z, losses = net()
-    weights = build(name, weight_heads=True).backward(losses, **level_arguments(net, z, level))
-    z, losses = plain()
-    build(name).backward(losses, **level_arguments(plain, z, level))
+    method, reference = (build(name, weight_heads=weigh) for weigh in (True, False))
+    z, losses = forward(method, net)
+    weights = method.backward(losses, **level_arguments(net, z, level))
+    z, losses = forward(reference, plain)
+    reference.backward(losses, **level_arguments(plain, z, level))
     for (task, head), weight in zip(net.heads.items(), weights.float(), strict=True):
         for p, q in zip(head.parameters(), plain.heads[task].parameters(), strict=True):
             torch.testing.assert_close(p.grad, 1 + weight * q.grad)
@@ -60,10 +61,14 @@ def test_heads_can_be_weighed(name, level):
 def test_a_scaler_changes_nothing_but_the_scale(name, level):
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     net, plain = TwoHeads(), TwoHeads()
-    z, losses = net()
-    weights = CASES[name].build(2).backward(losses, **level_arguments(net, z, level), scaler=scaler)
-    z, losses = plain()
-    expected = CASES[name].build(2).backward(losses, **level_arguments(plain, z, level))
+    method, reference = build(name), build(name)
+    for _ in range(2):
+        net.zero_grad()
+        z, losses = forward(method, net)
+        weights = method.backward(losses, **level_arguments(net, z, level), scaler=scaler)
+        plain.zero_grad()
+        z, losses = forward(reference, plain)
+        expected = reference.backward(losses, **level_arguments(plain, z, level))
     torch.testing.assert_close(weights, expected)
     assert_same({key: grad / 1024 for key, grad in gradients(net).items()}, gradients(plain))
 
@@ -72,8 +77,12 @@ def test_a_scaler_changes_nothing_but_the_scale(name, level):
 def test_a_scaler_skips_the_step_with_infinite_gradients(name):
     x = torch.nn.Parameter(torch.ones(3))
     optimizer, scaler = torch.optim.SGD([x], lr=0.1), torch.amp.GradScaler("cpu", init_scale=2.0)
-    losses = {"fine": x.sum(), "depth": (x - 1).abs().sqrt().sum()}  # infinite slope at 1
-    CASES[name].build(2).backward(losses, shared=[x], scaler=scaler)
+    method = build(name)
+
+    def losses():
+        return None, {"fine": x.sum(), "depth": (x - 1).abs().sqrt().sum()}  # infinite slope at 1
+
+    method.backward(forward(method, losses)[1], shared=[x], scaler=scaler)
     scaler.step(optimizer)
     scaler.update()
     assert torch.equal(x.detach(), torch.ones(3))
@@ -87,9 +96,12 @@ def test_micro_batches_collected_by_task_equal_the_large_batch(name):
     for step in range(2):
         for part, rows in enumerate((slice(0, 5), slice(5, 12))):
             share = (rows.stop - rows.start) / 12
-            losses = {key: share * loss for key, loss in net.losses_on(rows).items()}
+            _, losses = forward(method, lambda rows=rows: (None, net.losses_on(rows)))
+            for batch in each_batch(losses):
+                batch.update({key: share * loss for key, loss in batch.items()})
             weights = method.backward(losses, shared=net.shared(), combine=part == 1)
-        expected = reference.backward(plain.losses_on(slice(0, 12)), shared=plain.shared())
+        _, losses = forward(reference, lambda: (None, plain.losses_on(slice(0, 12))))
+        expected = reference.backward(losses, shared=plain.shared())
         torch.testing.assert_close(weights, expected, msg=f"step {step}")
         assert_same(gradients(net), gradients(plain))
 
@@ -120,16 +132,18 @@ class Ridge:
 def test_a_penalty_is_part_of_its_tasks_gradient(name, level, scale):
     scaler = None if scale is None else torch.amp.GradScaler("cpu", init_scale=scale)
     net, plain = TwoHeads(), TwoHeads()
-    z, losses = net()
-    CASES[name].build(2).backward(losses, **level_arguments(net, z, level), penalties=[Ridge()], scaler=scaler)
-    z, losses = plain()
-    term = 0.15 * z.square().sum()
+    method, reference = build(name), build(name)
+    z, losses = forward(method, net)
+    method.backward(losses, **level_arguments(net, z, level), penalties=[Ridge()], scaler=scaler)
+    z, losses = forward(reference, plain)
+    terms = [0.15 * features.square().sum() for features in (z if isinstance(z, list) else [z])]
     if issubclass(methods.METHODS[name], GradMethod):
-        losses["sum"] = losses["sum"] + term
-        CASES[name].build(2).backward(losses, **level_arguments(plain, z, level))
+        for batch, term in zip(each_batch(losses), terms, strict=True):
+            batch["sum"] = batch["sum"] + term - term.detach()  # methods see the losses' values without penalties
+        reference.backward(losses, **level_arguments(plain, z, level))
     else:
-        weights = CASES[name].build(2).backward(losses, features=z, retain_graph=True)
-        (weights[0].float() * term).backward()
+        weights = reference.backward(losses, **level_arguments(plain, z, level), retain_graph=True)
+        (weights[0].float() * terms[0]).backward()
     assert_same({key: grad / (scale or 1.0) for key, grad in gradients(net).items()}, gradients(plain))
 
 
@@ -149,10 +163,10 @@ def test_penalties_need_features_and_the_right_rows():
 @pytest.mark.parametrize("name", sorted(CASES))
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_bad_loss_can_be_skipped(name, level):
-    net = TwoHeads()
-    z, losses = net()
-    losses["class"] = losses["class"] * torch.nan
-    weights = build(name, nonfinite="skip").backward(losses, **level_arguments(net, z, level))
+    net, method = TwoHeads(), build(name, nonfinite="skip")
+    z, losses = forward(method, net)
+    each_batch(losses)[-1]["class"] *= torch.nan
+    weights = method.backward(losses, **level_arguments(net, z, level))
     assert weights.tolist() == [0.0, 0.0]
     assert gradients(net) == {}
 
@@ -163,14 +177,16 @@ def test_a_bad_gradient_can_be_skipped(name, level):
     net = TwoHeads()
     for p in net.parameters():
         p.grad = torch.ones_like(p)
-    z, losses = net()
-    losses["class"] = losses["class"] + (z - z.detach()).abs().sqrt().sum()  # infinite slope, finite value
-    weights = build(name, nonfinite="skip").backward(losses, **level_arguments(net, z, level))
+    method = build(name, nonfinite="skip")
+    z, losses = forward(method, net)
+    last = z[-1] if isinstance(z, list) else z
+    each_batch(losses)[-1]["class"] += (last - last.detach()).abs().sqrt().sum()  # infinite slope, finite value
+    weights = method.backward(losses, **level_arguments(net, z, level))
     assert weights.tolist() == [0.0, 0.0]
     assert all((grad == 1).all() for grad in gradients(net).values())
-    _, losses = net()
-    build(name, nonfinite="skip").backward(losses, shared=net.shared())
-    assert not any((grad == 1).all() for grad in gradients(net).values())
+    z, losses = forward(method, net)
+    method.backward(losses, **level_arguments(net, z, level))
+    assert not any((p.grad == 1).all() for p in net.trunk.parameters())
 
 
 def test_the_error_says_what_else_could_be_done():
@@ -185,12 +201,12 @@ def test_distributed_data_parallel_is_refused_and_explained(name, level, tmp_pat
     try:
         net = TwoHeads()
         wrapped = torch.nn.parallel.DistributedDataParallel(net)
-        z, losses = wrapped()
+        z, losses = forward(build(name), wrapped)
         with pytest.raises(RuntimeError, match="one backward pass per task, and DistributedDataParallel averages"):
-            CASES[name].build(2).backward(losses, **level_arguments(net, z, level))
+            build(name).backward(losses, **level_arguments(net, z, level))
         EW().backward(wrapped()[1])
         del wrapped
         plain = TwoHeads()
-        CASES[name].build(2).backward(plain()[1], shared=plain.shared())
+        build(name).backward(forward(build(name), plain)[1], shared=plain.shared())
     finally:
         torch.distributed.destroy_process_group()

@@ -126,7 +126,9 @@ def time_steps(configs: dict[str, TrainConfig], data: MultiTaskData, rounds: int
     batch = next(data.train.batches(configs[REFERENCE].batch_size))
     with cpu_threads(configs[REFERENCE].threads):
         return relative_step_times(
-            {label: partial(trainer.step, batch) for label, trainer in trainers.items()}, REFERENCE, rounds
+            {label: partial(trainer.step, *[batch] * trainer.method.batches) for label, trainer in trainers.items()},
+            REFERENCE,
+            rounds,
         )
 
 

@@ -20,5 +20,8 @@ def methods(console: Console) -> None:
     table.add_column("what it does")
     for name, method in METHODS.items():
         summary = inspect.cleandoc(method.__doc__ or "").partition("\n\n")[0]
-        table.add_row(name, method.level, BACKWARDS[method.level], " ".join(summary.replace("``", "").split()))
+        passes = BACKWARDS[method.level]
+        if method.batches > 1:
+            passes = passes.replace("K", f"{method.batches} K")
+        table.add_row(name, method.level, passes, " ".join(summary.replace("``", "").split()))
     console.print(table)

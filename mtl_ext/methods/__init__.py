@@ -2,52 +2,77 @@
 
 from mtl_ext.methods.atw import ATW
 from mtl_ext.methods.base import Method, NonFiniteError
+from mtl_ext.methods.config import ConFIG
 from mtl_ext.methods.cosmos import COSMOS
+from mtl_ext.methods.cosreg import CosReg
 from mtl_ext.methods.crmogm import CRMOGM
+from mtl_ext.methods.db_mtl import DBMTL
 from mtl_ext.methods.dtp import DTP
 from mtl_ext.methods.dwa import DWA
 from mtl_ext.methods.ew import EW
+from mtl_ext.methods.excess_mtl import ExcessMTL
 from mtl_ext.methods.famo import FAMO
 from mtl_ext.methods.fixed_weights import FixedWeights
 from mtl_ext.methods.gls import GLS
 from mtl_ext.methods.go4align import GO4Align
 from mtl_ext.methods.grad_method import GradMethod, GramMethod
+from mtl_ext.methods.graddrop import GradDrop
 from mtl_ext.methods.gradnorm import GradNorm
 from mtl_ext.methods.imtll import IMTLL
+from mtl_ext.methods.krum import Krum
 from mtl_ext.methods.loss_method import LossMethod
 from mtl_ext.methods.mgda import MGDA
+from mtl_ext.methods.moco import MoCo
+from mtl_ext.methods.modo import MoDo
 from mtl_ext.methods.pbi import PBI
+from mtl_ext.methods.pcd import PCD
 from mtl_ext.methods.pcgrad import PCGrad
 from mtl_ext.methods.puw import PUW
+from mtl_ext.methods.rgw import RGW
 from mtl_ext.methods.rlw import RLW
+from mtl_ext.methods.sdmgrad import SDMGrad
+from mtl_ext.methods.several_batches import SeveralBatches
 from mtl_ext.methods.si import SI
 from mtl_ext.methods.stch import STCH
 from mtl_ext.methods.task_objective_weights import TaskObjectiveWeights
+from mtl_ext.methods.trimmed_mean import TrimmedMean
 from mtl_ext.methods.uw import UW
 
 METHODS: dict[str, type[Method]] = {
     cls.__name__: cls
     for cls in (
         ATW,
+        ConFIG,
         COSMOS,
+        CosReg,
         CRMOGM,
+        DBMTL,
         DTP,
         DWA,
         EW,
+        ExcessMTL,
         FAMO,
         FixedWeights,
         GLS,
         GO4Align,
+        GradDrop,
         GradNorm,
         IMTLL,
+        Krum,
         MGDA,
+        MoCo,
+        MoDo,
         PBI,
+        PCD,
         PCGrad,
         PUW,
+        RGW,
         RLW,
+        SDMGrad,
         SI,
         STCH,
         TaskObjectiveWeights,
+        TrimmedMean,
         UW,
     )
 }
@@ -56,6 +81,7 @@ __all__ = [
     "ATW",
     "COSMOS",
     "CRMOGM",
+    "DBMTL",
     "DTP",
     "DWA",
     "EW",
@@ -65,19 +91,31 @@ __all__ = [
     "METHODS",
     "MGDA",
     "PBI",
+    "PCD",
     "PUW",
+    "RGW",
     "RLW",
     "SI",
     "STCH",
     "UW",
+    "ConFIG",
+    "CosReg",
+    "ExcessMTL",
     "FixedWeights",
     "GO4Align",
+    "GradDrop",
     "GradMethod",
     "GradNorm",
     "GramMethod",
+    "Krum",
     "LossMethod",
     "Method",
+    "MoCo",
+    "MoDo",
     "NonFiniteError",
     "PCGrad",
+    "SDMGrad",
+    "SeveralBatches",
     "TaskObjectiveWeights",
+    "TrimmedMean",
 ]

@@ -185,16 +185,24 @@ def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
         raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, choices))}")
 
 
-def check_range(name: str, value: float, low: float, high: float = float("inf"), *, open_low: bool = False) -> None:
-    """Checks a number: from `low` (above it with ``open_low``) to `high`.
+def check_range(
+    name: str,
+    value: float,
+    low: float,
+    high: float = float("inf"),
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> None:
+    """Checks a number: from `low` (above it with ``open_low``) to `high` (below it with ``open_high``).
 
     Raises:
         ValueError: naming argument, value and range; NaN is outside every range.
     """
-    inside = (value > low if open_low else value >= low) and value <= high
+    inside = (value > low if open_low else value >= low) and (value < high if open_high else value <= high)
     if not inside:
         lower = f"above {low:g}" if open_low else f"at least {low:g}"
-        upper = f" and at most {high:g}" if high < float("inf") else ""
+        upper = f" and {'below' if open_high else 'at most'} {high:g}" if high < float("inf") else ""
         raise ValueError(f"{name} is {value}, expected a number {lower}{upper}")
 
 

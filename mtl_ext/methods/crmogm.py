@@ -43,6 +43,7 @@ class CRMOGM(GramMethod):
 
     def task_weights(self, gram: Tensor, losses: Tensor) -> Tensor:
         """The averaged weights."""
+        self.method.eps = self.eps
         new = self.method.task_weights(gram, losses)
         if self.average is None:
             self.average = torch.full_like(new, torch.nan)

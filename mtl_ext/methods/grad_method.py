@@ -22,6 +22,7 @@ class GradMethod(Method):
 
     Attributes:
         compares: whether gradients of different tasks meet, which features of different inputs do not allow.
+        eps: machine epsilon of the last call's gradients, for decisions on the rank of their Gram matrix.
     """
 
     level = "gradient"
@@ -30,6 +31,7 @@ class GradMethod(Method):
     def __init__(self, *, weight_heads: bool = False, nonfinite: str = "raise") -> None:
         super().__init__(nonfinite=nonfinite)
         self.weight_heads = weight_heads
+        self.eps = torch.finfo(torch.float64).eps
         self._collected: TaskGradients | None = None
         self._knows_no_wrapper = False
 
@@ -83,6 +85,7 @@ class GradMethod(Method):
                 self._collected = gradients
                 return torch.zeros_like(task_losses.values)
             gram = self.gram = gradients.gram()
+            self.eps = gradients.eps()
             usable = self._judge(gram, task_losses)
             weights = self._combine(gradients, gram, gradients.losses.values, usable)
             if gradients.heads is not None:

@@ -18,14 +18,24 @@ class MGDA(GramMethod):
     Args:
         normalization: the weights are found on normalised gradients and applied to the raw ones. ``"none"``; ``"l2"``
             divides by ``||g_k||``; ``"loss"`` by ``L_k``; ``"loss+"`` by ``L_k ||g_k||``.
+        reduction: ``"mean"``, weights that sum to 1, as in the paper's code; or ``"sum"``: times K.
         weight_heads: see `GradMethod`.
         nonfinite: see `Method`.
     """
 
-    def __init__(self, *, normalization: str = "none", weight_heads: bool = False, nonfinite: str = "raise") -> None:
+    def __init__(
+        self,
+        *,
+        normalization: str = "none",
+        reduction: str = "mean",
+        weight_heads: bool = False,
+        nonfinite: str = "raise",
+    ) -> None:
         super().__init__(weight_heads=weight_heads, nonfinite=nonfinite)
         check_choice("normalization", normalization, ("none", "l2", "loss", "loss+"))
+        check_choice("reduction", reduction, ("sum", "mean"))
         self.normalization = normalization
+        self.reduction = reduction
 
     def task_weights(self, gram: Tensor, losses: Tensor) -> Tensor:
         """The minimum-norm point of the (normalised) Gram matrix."""
@@ -36,4 +46,4 @@ class MGDA(GramMethod):
             scale = scale * losses.abs()
         inverse = (1 / scale).masked_fill(scale == 0, 0.0)
         weights, _, _ = ops.min_norm(inverse[:, None] * gram * inverse)
-        return weights
+        return weights * len(gram) if self.reduction == "sum" else weights

@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,33 +40,35 @@ class SingleTrainer:
         self.schedule = self._make_schedule()
         self.steps_done = 0
 
-    def step(self, batch: Batch) -> tuple[list[float], Tensor]:
+    def step(self, *batches: Batch) -> tuple[list[float], Tensor]:
         """One training step.
 
         Args:
-            batch: B samples on the trainer's device.
+            batches: B samples on the trainer's device; several, where the method takes so many in a step.
 
         Returns:
-            The K losses before the step and the method's weights [K] float64.
+            The K losses of the last batch before the step and the method's weights [K] float64.
 
         Raises:
             FloatingPointError: a loss is not finite.
         """
-        features = self.model.features(batch.inputs)
-        losses = self._losses(batch, self.model.outputs(features))
+        several = [self._losses(batch) for batch in batches]
+        features, losses = several[-1]
         values = self._finite_values(losses)
         shared = self.model.shared_parameters()
         if self.monitor is not None:
             self.monitor.observe(losses, shared, features)
         self.optimizer.zero_grad()
+        all_losses: Any = losses if len(batches) == 1 else [losses for _, losses in several]
         if self.config.level == "feature":
-            weights = self.method.backward(losses, features=features)
+            all_features: Any = features if len(batches) == 1 else [features for features, _ in several]
+            weights = self.method.backward(all_losses, features=all_features)
         else:
-            weights = self.method.backward(losses, shared=shared)
+            weights = self.method.backward(all_losses, shared=shared)
         self.optimizer.step()
         if self.method.second_look:
             with torch.no_grad():
-                self.method.look_again(self._losses(batch, self.model(batch.inputs)))
+                self.method.look_again(self._losses(batches[-1])[1])
         self.schedule.step()
         self.steps_done += 1
         return values, weights
@@ -92,9 +95,11 @@ class SingleTrainer:
             for epoch in range(1, self.config.epochs + 1):
                 losses, weights = [], []
                 self.model.train()
-                for batch in self.data.train.batches(self.config.batch_size, order):
+                # Independent passes over the samples, where the method takes several batches in a step.
+                passes = [self._pass(order) for _ in range(self.method.batches)]
+                for batches in zip(*passes, strict=True):
                     start = time.perf_counter()
-                    step_losses, step_weights = self.step(batch.to(self.device))
+                    step_losses, step_weights = self.step(*(batch.to(self.device) for batch in batches))
                     seconds.append(time.perf_counter() - start)
                     losses.append(step_losses)
                     weights.append(step_weights)
@@ -120,14 +125,21 @@ class SingleTrainer:
                     metric.update(outputs[name], batch.targets[name])
         return {name: {metric.name: metric.compute() for metric in group} for name, group in metrics.items()}
 
+    def _losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Features and losses of a batch."""
+        features = self.model.features(batch.inputs)
+        outputs = self.model.outputs(features)
+        return features, {task.name: task.loss(outputs[task.name], batch.targets[task.name]) for task in self.tasks}
+
+    def _pass(self, order: torch.Generator) -> Iterator[Batch]:
+        """One shuffled pass over the training samples."""
+        return self.data.train.batches(self.config.batch_size, order)
+
     def _make_schedule(self) -> torch.optim.lr_scheduler.LRScheduler:
         if self.config.schedule == "constant":
             return torch.optim.lr_scheduler.ConstantLR(self.optimizer, factor=1.0)
         total = self.config.epochs * self.steps_per_epoch
         return torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, total)
-
-    def _losses(self, batch: Batch, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {task.name: task.loss(outputs[task.name], batch.targets[task.name]) for task in self.tasks}
 
     def _finite_values(self, losses: dict[str, Tensor]) -> list[float]:
         values: list[float] = torch.stack([loss.detach() for loss in losses.values()]).tolist()

@@ -1,0 +1,118 @@
+"""CosReg: a penalty on the cosines between the tasks' gradients."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from mtl_ext.gradients import Features, TaskGradients, listed, reads_own_input, trainable
+from mtl_ext.losses import Losses, TaskLosses
+from mtl_ext.methods.base import Method, check_range
+from mtl_ext.penalties import Penalty, penalty_cotangents
+
+
+class CosReg(Method):
+    """Cosine regularisation (Suteu & Guo 2019): ``sum_k L_k + c / (K^2 - K) sum_{i != j} cos^2(g_i, g_j)``.
+
+    The regulariser pushes the tasks' gradients towards orthogonality; its own gradient is exact, by double backward. At
+    parameter level that goes through the network K times more; at feature level, where g_k is the gradient at the
+    features, through the heads alone, and what arrives at the features joins the trunk's one backward pass. Operators
+    without a second derivative are not allowed on the way. With one task, or where a gradient is 0, the cosines are 0.
+    Penalties join the losses, not the cosines. The weights are 1.
+
+    Args:
+        c: strength, at least 0.
+        detach_heads: let the regulariser train the shared parameters only (at feature level: the trunk).
+        nonfinite: see `Method`; ``"skip"`` also waits for the gradients.
+    """
+
+    level = "gradient"
+
+    def __init__(self, *, c: float = 10.0, detach_heads: bool = False, nonfinite: str = "raise") -> None:
+        super().__init__(nonfinite=nonfinite)
+        check_range("c", c, 0.0)
+        self.c = c
+        self.detach_heads = detach_heads
+
+    def backward(
+        self,
+        losses: Losses,
+        shared: Iterable[Tensor] | None = None,
+        features: Features | None = None,
+        *,
+        penalties: Sequence[Penalty] = (),
+        scaler: torch.amp.GradScaler | None = None,
+        combine: bool = True,
+        retain_graph: bool = False,
+        allow_unused: bool = False,
+    ) -> Tensor:
+        """See `Method.backward`. ``combine=False`` is refused: the cosines are those of one batch."""
+        if not combine:
+            raise ValueError("CosReg differentiates each batch's cosines, combine=False would collect: leave it out")
+        if shared is None and features is None:
+            raise ValueError("CosReg.backward needs shared=<shared parameters> or features=<what the heads read>")
+        task_losses = TaskLosses(losses, scaler)
+        if self._skips(task_losses):
+            return torch.zeros_like(task_losses.values)
+        boundary = [] if features is None else listed(features, task_losses)
+        targets = boundary if shared is None else trainable(shared)
+        gradients = TaskGradients(targets, task_losses)
+        for k, (name, loss) in enumerate(zip(task_losses.names, task_losses.tensors, strict=True)):
+            cotangent = task_losses.cotangent(k)
+            grads = torch.autograd.grad(loss, targets, cotangent, create_graph=True, allow_unused=True)
+            gradients.add_task(name, grads, allow_unused=allow_unused)
+        if shared is None and features is not None and reads_own_input(features, gradients):
+            raise ValueError(
+                f"CosReg compares the tasks' gradients, but {task_losses.names[1]} reads features of its own input. "
+                "Pass shared=<shared parameters> instead of features=."
+            )
+        gram = gradients.gram()
+        self.gram = gram.detach()
+        propagates = self.nonfinite == "propagate" or scaler is not None
+        if self.nonfinite == "raise" and not propagates:
+            self._raise_nonfinite(self.gram.diagonal(), task_losses.names, "the gradient of {} has squared norm {}")
+        if self.nonfinite == "skip" and not propagates and not bool(self.gram.isfinite().all()):
+            return torch.zeros_like(task_losses.values)
+        self._backward(task_losses, gram, targets, boundary, penalties, retain_graph)
+        return torch.ones_like(task_losses.values)
+
+    def _backward(
+        self,
+        losses: TaskLosses,
+        gram: Tensor,
+        targets: Sequence[Tensor],
+        boundary: Sequence[Tensor],
+        penalties: Sequence[Penalty],
+        retain_graph: bool,
+    ) -> None:
+        """One pass of everything: losses, regulariser, penalties."""
+        roots = list(losses.tensors)
+        cotangents = [losses.cotangent(k) for k in range(len(losses))]
+        rows = penalty_cotangents(penalties, losses, boundary)
+        extra = [(z, row[p]) for row in rows for p, z in enumerate(boundary) if row[p] is not None]
+        regulariser = self.c * mean_squared_cosine(gram)
+        if regulariser.requires_grad:
+            scale = regulariser.new_ones(()) if losses.scale is None else losses.scale.to(regulariser.dtype)
+            if self.detach_heads:
+                grads = torch.autograd.grad(regulariser, targets, scale, retain_graph=True, allow_unused=True)
+                extra += [(target, grad) for target, grad in zip(targets, grads, strict=True) if grad is not None]
+            else:
+                roots.append(regulariser)
+                cotangents.append(scale)
+        roots += [target for target, _ in extra]
+        cotangents += [grad for _, grad in extra]
+        torch.autograd.backward(roots, cotangents, retain_graph=retain_graph)
+
+
+def mean_squared_cosine(gram: Tensor) -> Tensor:
+    """The mean of the squared cosines over the pairs of different tasks; 0 with a zero gradient, and for one task.
+
+    Args:
+        gram: [K, K] float64, differentiable.
+    """
+    num_tasks = len(gram)
+    squares = gram.diagonal()
+    products = squares[:, None] * squares
+    counts = (products > 0) & ~torch.eye(num_tasks, dtype=torch.bool, device=gram.device)
+    cosines = torch.where(counts, gram.square() / products.where(counts, 1.0), 0.0)
+    return cosines.sum() / max(num_tasks * num_tasks - num_tasks, 1)
