@@ -24,19 +24,13 @@ struct DropArguments {
 inline void check_leak(const char* op, const Tensor& leak, const TaskGrads& grads) {
   MTL_CHECK(leak.dim() == 1 && leak.size(0) == grads.num_tasks, op, ": leak has shape ", list_name(leak.sizes()),
             ", expected [K] = [", grads.num_tasks, "]");
-  MTL_CHECK(leak.scalar_type() == ScalarType::Double, op, ": leak has dtype ", dtype_name(leak.scalar_type()),
-            ", expected torch.float64");
-  MTL_CHECK(same_device(leak, grads.tensors[0]), op, ": leak is on ", device_name(leak), ", expected ",
-            device_name(grads.tensors[0]), " as grads[0]");
+  check_vector(op, "leak", leak, ScalarType::Double, grads.tensors);
 }
 
 inline void check_seed(const char* op, const Tensor& seed, const TaskGrads& grads) {
   MTL_CHECK(seed.dim() == 1 && seed.size(0) == 2, op, ": seed has shape ", list_name(seed.sizes()),
             ", expected [2] (seed, step)");
-  MTL_CHECK(seed.scalar_type() == ScalarType::Long, op, ": seed has dtype ", dtype_name(seed.scalar_type()),
-            ", expected torch.int64");
-  MTL_CHECK(same_device(seed, grads.tensors[0]), op, ": seed is on ", device_name(seed), ", expected ",
-            device_name(grads.tensors[0]), " as grads[0]");
+  check_vector(op, "seed", seed, ScalarType::Long, grads.tensors);
 }
 
 inline void check_uniform(const char* op, const std::vector<Tensor>& uniform, const TaskGrads& grads) {

@@ -269,14 +269,20 @@ inline TaskGrads check_task_grads(const char* op, std::vector<Tensor> list, int6
   return grads;
 }
 
+// Checks dtype and device of a small argument beside a gradient list.
+inline void check_vector(const char* op, const char* name, const Tensor& vector, ScalarType dtype,
+                         const std::vector<Tensor>& grads) {
+  MTL_CHECK(vector.scalar_type() == dtype, op, ": ", name, " has dtype ", dtype_name(vector.scalar_type()),
+            ", expected ", dtype_name(dtype));
+  MTL_CHECK(grads.empty() || same_device(vector, grads[0]), op, ": ", name, " is on ", device_name(vector),
+            ", expected ", device_name(grads[0]), " as grads[0]");
+}
+
 // Checks the task weights [K] and returns K.
 inline int64_t check_weights(const char* op, const Tensor& weights, const std::vector<Tensor>& grads) {
   MTL_CHECK(weights.dim() == 1 && weights.size(0) >= 1, op, ": weights has shape ", list_name(weights.sizes()),
             ", expected [K] with K at least 1");
-  MTL_CHECK(weights.scalar_type() == ScalarType::Double, op, ": weights has dtype ", dtype_name(weights.scalar_type()),
-            ", expected torch.float64");
-  MTL_CHECK(grads.empty() || same_device(weights, grads[0]), op, ": weights is on ", device_name(weights),
-            ", expected ", device_name(grads[0]), " as grads[0]");
+  check_vector(op, "weights", weights, ScalarType::Double, grads);
   return weights.size(0);
 }
 

@@ -3,7 +3,6 @@
 // very memory of a gradient: every strip is read whole before it is written.
 #include <torch/csrc/stable/library.h>
 
-#include <type_traits>
 #include <vector>
 
 #include "common/dtypes.h"
@@ -19,9 +18,6 @@ struct Terms {
   std::vector<const void*> data;
   std::vector<double> weights;
 };
-
-template <class T>
-using Wide = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
 template <class T>
 MTL_INLINE void combine_one(const Terms& terms, bool accumulate, int64_t i, T* out) {

@@ -27,9 +27,6 @@ struct Terms {
   std::vector<double> leak;
 };
 
-template <class T>
-using Wide = std::conditional_t<std::is_same_v<T, double>, double, float>;
-
 // Vectors of a strip.
 constexpr int kStrip = 4;
 

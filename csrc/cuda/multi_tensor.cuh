@@ -16,10 +16,6 @@
 
 namespace mtl {
 
-// Arithmetic is float for half types.
-template <class T>
-using Wide = std::conditional_t<std::is_same_v<T, double>, double, float>;
-
 // Elements of one 128-bit access.
 template <class T>
 constexpr int kVector = 16 / sizeof(T);
