@@ -278,12 +278,33 @@ inline void check_vector(const char* op, const char* name, const Tensor& vector,
             ", expected ", device_name(grads[0]), " as grads[0]");
 }
 
-// Checks the task weights [K] and returns K.
+// Checks the task weights, [K] or a row per parameter [P, K], and returns K.
 inline int64_t check_weights(const char* op, const Tensor& weights, const std::vector<Tensor>& grads) {
-  MTL_CHECK(weights.dim() == 1 && weights.size(0) >= 1, op, ": weights has shape ", list_name(weights.sizes()),
-            ", expected [K] with K at least 1");
+  const auto sizes = weights.sizes();
+  MTL_CHECK((sizes.size() == 1 || sizes.size() == 2) && sizes.back() >= 1, op, ": weights has shape ", list_name(sizes),
+            ", expected [K] or [P, K] with K at least 1");
+  MTL_CHECK(sizes.size() == 1 || weights.numel() == static_cast<int64_t>(grads.size()), op, ": weights has shape ",
+            list_name(sizes), ", expected [K], or [P, K] with P = len(grads) / K where len(grads) is ", grads.size());
   check_vector(op, "weights", weights, ScalarType::Double, grads);
-  return weights.size(0);
+  return sizes.back();
+}
+
+// Checks the group of each parameter and returns the number of groups.
+inline int64_t check_groups(const char* op, const std::vector<int64_t>& groups, int64_t num_params) {
+  MTL_CHECK(static_cast<int64_t>(groups.size()) == num_params, op, ": len(groups) is ", groups.size(), ", expected ",
+            num_params, " = len(grads) / K");
+  for (int64_t param = 0; param < num_params; ++param) {
+    MTL_CHECK(groups[param] >= 0 && groups[param] < num_params, op, ": groups[", param, "] is ", groups[param],
+              ", expected 0 to ", num_params - 1, " (at most a group for each parameter)");
+  }
+  return 1 + *std::max_element(groups.begin(), groups.end());
+}
+
+// What gram returns, empty yet: [K, K], or [G, K, K] of G > 0 groups.
+inline Tensor new_gram(const TaskGrads& grads, int64_t num_groups) {
+  std::vector<int64_t> shape = {grads.num_tasks, grads.num_tasks};
+  if (num_groups > 0) shape.insert(shape.begin(), num_groups);
+  return torch::stable::new_empty(grads.tensors[0], shape, ScalarType::Double);
 }
 
 // Checks a [K, K] float64 Gram matrix, or a batch of them where `batched`.

@@ -20,7 +20,7 @@ REGISTERS = {
     r"gram_registers_kernel<\w+, 4>": 128,
     r"gram_registers_kernel<\w+, 8>": 168,
     r"gram_staged_kernel<\w+>": 128,
-    r"gram_finish_kernel": 32,
+    r"gram_finish_kernel<\d+>": 32,
     r"combine_kernel<\w+>": 64,
     r"graddrop_kernel<\w+>": 80,
     r"pcgrad_kernel": 64,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from implementations import IMPLEMENTATIONS, find, load_emulation
 from op_cases import CASES
-from op_cases.combine import task_weights
+from op_cases.combine import param_weights, task_weights
 from op_cases.common import list_grads
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -14,7 +14,17 @@ OPS = sorted(CASES)
 CPU = torch.device("cpu")
 # opcheck runs a row dozens of times and looks at schemas and shapes, not at values: a few rows are enough.
 OPCHECK_ROWS = ("scalar-K1", "primes-K3", "empty-parameter-K2", "mixed-dtypes-K3", "float64-absent-K2")
-OPCHECK_ROWS += ("bfloat16-expanded-K3", "K1", "K3", "conflict", "zero", "batch", "empty-batch")
+OPCHECK_ROWS += (
+    "primes-K3-grouped",
+    "primes-K3-rows",
+    "bfloat16-expanded-K3",
+    "K1",
+    "K3",
+    "conflict",
+    "zero",
+    "batch",
+    "empty-batch",
+)
 
 
 def copied(arguments):
@@ -203,10 +213,12 @@ def test_gram_and_combine_are_differentiable_twice(implementation, device):
     grads[4] = grads[4].new_empty(0)  # absent for one task
     for grad in grads:
         grad.requires_grad_()
-    weights = task_weights(3, device).requires_grad_()
+    weights, rows = task_weights(3, device).requires_grad_(), param_weights(3, 3, device).requires_grad_()
     for check in (torch.autograd.gradcheck, torch.autograd.gradgradcheck):
-        assert check(lambda *tensors: namespace.gram(tensors, 3), grads)
-        assert check(lambda w, *tensors: tuple(namespace.combine(tensors, w)), (weights, *grads))
+        assert check(lambda *tensors: namespace.gram(tensors, 3, None), grads)
+        assert check(lambda *tensors: namespace.gram(tensors, 3, [1, 0, 1]), grads)
+        for w in (weights, rows):
+            assert check(lambda w, *tensors: tuple(namespace.combine(tensors, w)), (w, *grads))
 
 
 def test_operators_without_a_formula_do_not_record_gradients():

@@ -128,7 +128,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int k = 0; k < kHeld; ++k) held[k] = k < num_tasks ? load_task(k) : uint4{};
   float uniform[kVector<T>];
   if (rule.seed != nullptr) {
-    draw<T>(PhiloxStream(rule.seed), table.list_index(chunk.param), begin, uniform);
+    draw<T>(PhiloxStream(rule.seed), table.tag(chunk.param), begin, uniform);
   } else {
     const float* row = table.row<const float>(chunk.param, num_tasks + 1) + begin;
 #pragma unroll

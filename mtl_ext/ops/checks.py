@@ -95,11 +95,25 @@ def check_out(op: str, out: Sequence[Tensor], grads: Sequence[Tensor], num_tasks
 
 
 def check_weights(op: str, weights: Tensor, grads: Sequence[Tensor]) -> int:
-    """Checks the task weights [K] and returns K."""
-    if weights.dim() != 1 or weights.shape[0] < 1:
-        refuse(op, f"weights has shape {list(weights.shape)}, expected [K] with K at least 1")
+    """Checks the task weights, [K] or a row per parameter [P, K], and returns K."""
+    found = f"weights has shape {list(weights.shape)}, expected [K]"
+    if weights.dim() not in (1, 2) or weights.shape[-1] < 1:
+        refuse(op, f"{found} or [P, K] with K at least 1")
+    if weights.dim() == 2 and weights.numel() != len(grads):
+        refuse(op, f"{found}, or [P, K] with P = len(grads) / K where len(grads) is {len(grads)}")
     check_vector(op, "weights", weights, torch.float64, grads)
-    return weights.shape[0]
+    return weights.shape[-1]
+
+
+def check_groups(op: str, groups: Sequence[int], num_params: int) -> int:
+    """Checks the group of each parameter and returns the number of groups."""
+    if len(groups) != num_params:
+        refuse(op, f"len(groups) is {len(groups)}, expected {num_params} = len(grads) / K")
+    for param, group in enumerate(groups):
+        if not 0 <= group < num_params:
+            expected = f"0 to {num_params - 1} (at most a group for each parameter)"
+            refuse(op, f"groups[{param}] is {group}, expected {expected}")
+    return 1 + max(groups)
 
 
 def check_gram(op: str, gram: Tensor, *, batched: bool) -> None:
