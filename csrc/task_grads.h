@@ -211,23 +211,31 @@ inline TaskGrads read_list(const char* op, std::vector<Tensor> list, int64_t num
   return grads;
 }
 
-// Checks the outputs of an in-place operator: P dense tensors like the gradients of their parameter.
-inline void check_out(const char* op, const std::vector<Tensor>& out, const TaskGrads& grads) {
-  MTL_CHECK(static_cast<int64_t>(out.size()) == grads.num_params, op, ": len(out) is ", out.size(), ", expected ",
-            grads.num_params, " = len(grads) / K");
+// Checks P tensors that go with the gradients of their parameter: same device, dtype and shape.
+inline void check_like(const char* op, const char* argument, const std::vector<Tensor>& list, const TaskGrads& grads) {
+  MTL_CHECK(static_cast<int64_t>(list.size()) == grads.num_params, op, ": len(", argument, ") is ", list.size(),
+            ", expected ", grads.num_params, " = len(grads) / K");
   for (int64_t param = 0; param < grads.num_params; ++param) {
     if (grads.first[param] < 0) continue;
+    const Tensor& found = list[param];
     const Tensor& like = grads.tensors[grads.first[param]];
-    const std::string name = "out[" + std::to_string(param) + "]";
+    const std::string name = std::string(argument) + "[" + std::to_string(param) + "]";
     const std::string as_in = " as in grads[" + std::to_string(grads.first[param]) + "]";
-    MTL_CHECK(same_device(out[param], like), op, ": ", name, " is on ", device_name(out[param]), ", expected ",
-              device_name(like), as_in);
-    MTL_CHECK(out[param].scalar_type() == like.scalar_type(), op, ": ", name, " has dtype ",
-              dtype_name(out[param].scalar_type()), ", expected ", dtype_name(like.scalar_type()), as_in);
-    MTL_CHECK(equal(out[param].sizes(), like.sizes()), op, ": ", name, " has shape ", list_name(out[param].sizes()),
+    MTL_CHECK(same_device(found, like), op, ": ", name, " is on ", device_name(found), ", expected ", device_name(like),
+              as_in);
+    MTL_CHECK(found.scalar_type() == like.scalar_type(), op, ": ", name, " has dtype ", dtype_name(found.scalar_type()),
+              ", expected ", dtype_name(like.scalar_type()), as_in);
+    MTL_CHECK(equal(found.sizes(), like.sizes()), op, ": ", name, " has shape ", list_name(found.sizes()),
               ", expected ", list_name(like.sizes()), as_in);
-    MTL_CHECK(is_dense(out[param]), op, ": ", name, " has strides ", list_name(out[param].strides()),
-              ", expected a dense tensor to write into: pass out[p].contiguous()");
+  }
+}
+
+// Checks the outputs of an in-place operator: P dense tensors like the gradients of their parameter.
+inline void check_out(const char* op, const std::vector<Tensor>& out, const TaskGrads& grads) {
+  check_like(op, "out", out, grads);
+  for (int64_t param = 0; param < grads.num_params; ++param) {
+    MTL_CHECK(grads.first[param] < 0 || is_dense(out[param]), op, ": out[", param, "] has strides ",
+              list_name(out[param].strides()), ", expected a dense tensor to write into: pass out[p].contiguous()");
   }
 }
 

@@ -128,6 +128,34 @@ MTL_HOST_DEVICE uint4 pack(const Wide<T>* values) {
   return vector;
 }
 
+// A thread's columns of one tensor: `row` points to the first of them, `columns` counts those that exist.
+template <class T>
+__device__ __forceinline__ uint4 load_vector(const T* row, int columns, bool vectorised) {
+  if (vectorised) return *reinterpret_cast<const uint4*>(row);
+  T elements[kVector<T>] = {};
+#pragma unroll
+  for (int v = 0; v < kVector<T>; ++v) {
+    if (v < columns) elements[v] = row[v];
+  }
+  uint4 vector;
+  memcpy(&vector, elements, sizeof vector);
+  return vector;
+}
+
+template <class T>
+__device__ __forceinline__ void store_vector(T* row, const uint4& vector, int columns, bool vectorised) {
+  if (vectorised) {
+    *reinterpret_cast<uint4*>(row) = vector;
+    return;
+  }
+  T elements[kVector<T>];
+  memcpy(elements, &vector, sizeof vector);
+#pragma unroll
+  for (int v = 0; v < kVector<T>; ++v) {
+    if (v < columns) row[v] = elements[v];
+  }
+}
+
 // Calls launch(table) for the parameters of type T, as many at a time as a table holds.
 template <class T, class Launch>
 void for_each_table(const TensorLists& lists, int chunk_columns, Launch launch) {
