@@ -213,23 +213,31 @@ inline TaskGrads read_list(const char* op, std::vector<Tensor> list, int64_t num
   return grads;
 }
 
-// Checks the outputs of an in-place operator: P dense tensors like the gradients of their parameter.
-inline void check_out(const char* op, const std::vector<Tensor>& out, const TaskGrads& grads) {
-  MTL_CHECK(static_cast<int64_t>(out.size()) == grads.num_params, op, ": len(out) is ", out.size(), ", expected ",
-            grads.num_params, " = len(grads) / K");
+// Checks P tensors that go with the gradients of their parameter: same device, dtype and shape.
+inline void check_like(const char* op, const char* argument, const std::vector<Tensor>& list, const TaskGrads& grads) {
+  MTL_CHECK(static_cast<int64_t>(list.size()) == grads.num_params, op, ": len(", argument, ") is ", list.size(),
+            ", expected ", grads.num_params, " = len(grads) / K");
   for (int64_t param = 0; param < grads.num_params; ++param) {
     if (grads.first[param] < 0) continue;
+    const Tensor& found = list[param];
     const Tensor& like = grads.tensors[grads.first[param]];
-    const std::string name = "out[" + std::to_string(param) + "]";
+    const std::string name = std::string(argument) + "[" + std::to_string(param) + "]";
     const std::string as_in = " as in grads[" + std::to_string(grads.first[param]) + "]";
-    MTL_CHECK(same_device(out[param], like), op, ": ", name, " is on ", device_name(out[param]), ", expected ",
-              device_name(like), as_in);
-    MTL_CHECK(out[param].scalar_type() == like.scalar_type(), op, ": ", name, " has dtype ",
-              dtype_name(out[param].scalar_type()), ", expected ", dtype_name(like.scalar_type()), as_in);
-    MTL_CHECK(equal(out[param].sizes(), like.sizes()), op, ": ", name, " has shape ", list_name(out[param].sizes()),
+    MTL_CHECK(same_device(found, like), op, ": ", name, " is on ", device_name(found), ", expected ", device_name(like),
+              as_in);
+    MTL_CHECK(found.scalar_type() == like.scalar_type(), op, ": ", name, " has dtype ", dtype_name(found.scalar_type()),
+              ", expected ", dtype_name(like.scalar_type()), as_in);
+    MTL_CHECK(equal(found.sizes(), like.sizes()), op, ": ", name, " has shape ", list_name(found.sizes()),
               ", expected ", list_name(like.sizes()), as_in);
-    MTL_CHECK(is_dense(out[param]), op, ": ", name, " has strides ", list_name(out[param].strides()),
-              ", expected a dense tensor to write into: pass out[p].contiguous()");
+  }
+}
+
+// Checks the outputs of an in-place operator: P dense tensors like the gradients of their parameter.
+inline void check_out(const char* op, const std::vector<Tensor>& out, const TaskGrads& grads) {
+  check_like(op, "out", out, grads);
+  for (int64_t param = 0; param < grads.num_params; ++param) {
+    MTL_CHECK(grads.first[param] < 0 || is_dense(out[param]), op, ": out[", param, "] has strides ",
+              list_name(out[param].strides()), ", expected a dense tensor to write into: pass out[p].contiguous()");
   }
 }
 
@@ -271,15 +279,42 @@ inline TaskGrads check_task_grads(const char* op, std::vector<Tensor> list, int6
   return grads;
 }
 
-// Checks the task weights [K] and returns K.
-inline int64_t check_weights(const char* op, const Tensor& weights, const std::vector<Tensor>& grads) {
-  MTL_CHECK(weights.dim() == 1 && weights.size(0) >= 1, op, ": weights has shape ", list_name(weights.sizes()),
-            ", expected [K] with K at least 1");
-  MTL_CHECK(weights.scalar_type() == ScalarType::Double, op, ": weights has dtype ", dtype_name(weights.scalar_type()),
-            ", expected torch.float64");
-  MTL_CHECK(grads.empty() || same_device(weights, grads[0]), op, ": weights is on ", device_name(weights),
+// Checks dtype and device of a small argument beside a gradient list.
+inline void check_vector(const char* op, const char* name, const Tensor& vector, ScalarType dtype,
+                         const std::vector<Tensor>& grads) {
+  MTL_CHECK(vector.scalar_type() == dtype, op, ": ", name, " has dtype ", dtype_name(vector.scalar_type()),
+            ", expected ", dtype_name(dtype));
+  MTL_CHECK(grads.empty() || same_device(vector, grads[0]), op, ": ", name, " is on ", device_name(vector),
             ", expected ", device_name(grads[0]), " as grads[0]");
-  return weights.size(0);
+}
+
+// Checks the task weights, [K] or a row per parameter [P, K], and returns K.
+inline int64_t check_weights(const char* op, const Tensor& weights, const std::vector<Tensor>& grads) {
+  const auto sizes = weights.sizes();
+  MTL_CHECK((sizes.size() == 1 || sizes.size() == 2) && sizes.back() >= 1, op, ": weights has shape ", list_name(sizes),
+            ", expected [K] or [P, K] with K at least 1");
+  MTL_CHECK(sizes.size() == 1 || weights.numel() == static_cast<int64_t>(grads.size()), op, ": weights has shape ",
+            list_name(sizes), ", expected [K], or [P, K] with P = len(grads) / K where len(grads) is ", grads.size());
+  check_vector(op, "weights", weights, ScalarType::Double, grads);
+  return sizes.back();
+}
+
+// Checks the group of each parameter and returns the number of groups.
+inline int64_t check_groups(const char* op, const std::vector<int64_t>& groups, int64_t num_params) {
+  MTL_CHECK(static_cast<int64_t>(groups.size()) == num_params, op, ": len(groups) is ", groups.size(), ", expected ",
+            num_params, " = len(grads) / K");
+  for (int64_t param = 0; param < num_params; ++param) {
+    MTL_CHECK(groups[param] >= 0 && groups[param] < num_params, op, ": groups[", param, "] is ", groups[param],
+              ", expected 0 to ", num_params - 1, " (at most a group for each parameter)");
+  }
+  return 1 + *std::max_element(groups.begin(), groups.end());
+}
+
+// What gram returns, empty yet: [K, K], or [G, K, K] of G > 0 groups.
+inline Tensor new_gram(const TaskGrads& grads, int64_t num_groups) {
+  std::vector<int64_t> shape = {grads.num_tasks, grads.num_tasks};
+  if (num_groups > 0) shape.insert(shape.begin(), num_groups);
+  return torch::stable::new_empty(grads.tensors[0], shape, ScalarType::Double);
 }
 
 // Checks a [K, K] float64 Gram matrix, or a batch of them where `batched`.

@@ -20,9 +20,10 @@ REGISTERS = {
     r"gram_registers_kernel<\w+, 4>": 128,
     r"gram_registers_kernel<\w+, 8>": 168,
     r"gram_staged_kernel<\w+>": 128,
-    r"gram_finish_kernel": 32,
+    r"gram_finish_kernel<\d+>": 32,
     r"combine_kernel<\w+>": 64,
     r"graddrop_kernel<\w+>": 80,
+    r"graddrop_features_kernel<\w+>": 128,
     r"pcgrad_kernel": 64,
     r"gradvac_kernel": 64,
     r"project_simplex_kernel": 64,
@@ -35,6 +36,7 @@ VECTOR_LOADS = {
     r"combine_kernel<(double|float)>": 3,
     r"combine_kernel<(bfloat16|float16)>": 2,
     r"graddrop_kernel<\w+>": 8,
+    r"graddrop_features_kernel<\w+>": 5,
 }
 # What launches, error checks, shared-memory limits and nvcc's own registration need. No copy, no allocation, no event,
 # nothing that waits: a CUDA graph can capture every launcher.
@@ -102,6 +104,7 @@ def test_vector_kernels_have_enough_loads_in_flight(kernels):
     assert {kernel.name.split("<")[0] for kernel in vector_kernels} == {
         "combine_kernel",
         "graddrop_kernel",
+        "graddrop_features_kernel",
         "gram_registers_kernel",
         "gram_staged_kernel",
     }

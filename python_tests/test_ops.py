@@ -4,7 +4,7 @@ import pytest
 import torch
 from implementations import IMPLEMENTATIONS, find, load_emulation
 from op_cases import CASES
-from op_cases.combine import task_weights
+from op_cases.combine import param_weights, task_weights
 from op_cases.common import list_grads
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -14,7 +14,17 @@ OPS = sorted(CASES)
 CPU = torch.device("cpu")
 # opcheck runs a row dozens of times and looks at schemas and shapes, not at values: a few rows are enough.
 OPCHECK_ROWS = ("scalar-K1", "primes-K3", "empty-parameter-K2", "mixed-dtypes-K3", "float64-absent-K2")
-OPCHECK_ROWS += ("bfloat16-expanded-K3", "K1", "K3", "conflict", "zero", "batch", "empty-batch")
+OPCHECK_ROWS += (
+    "primes-K3-grouped",
+    "primes-K3-rows",
+    "bfloat16-expanded-K3",
+    "K1",
+    "K3",
+    "conflict",
+    "zero",
+    "batch",
+    "empty-batch",
+)
 
 
 def copied(arguments):
@@ -191,6 +201,46 @@ def test_gradvac_equals_torchjd_without_its_eps(implementation):
         torch.testing.assert_close(weights, expected, rtol=1e-12, atol=1e-12)
 
 
+def test_graddrop_features_has_the_same_bits_on_every_implementation():
+    seed = torch.tensor([2**40 + 1, 2])
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        grads = list_grads([(20, 5, 7), (64, 1031)], 5, dtype)
+        features = list_grads([(20, 5, 7), (64, 1031)], 1, dtype, seed=1)
+        arguments = (grads, 5, features, seed, [], None, False, 1.0)
+        results = [find("graddrop_features", name, CPU)(*arguments) for name in IMPLEMENTATIONS]
+        assert same_bits(results[0], results[1])
+        assert same_bits(results[0], results[2])
+
+
+def test_graddrop_keeps_the_norm_of_the_sum(device):
+    grads = list_grads([(5, 7), (64,), (0,)], 3, torch.float64, device)
+    seed = torch.tensor([3, 1], device=device)
+    norm = sum((sum(grads[p::3])).square().sum() for p in range(3)).sqrt()
+    plain = ops.graddrop(grads, 3, seed=seed)
+    kept = ops.graddrop(grads, 3, seed=seed, keep_grad_norm=True)
+    scale = norm / sum(tensor.square().sum() for tensor in plain).sqrt()
+    torch.testing.assert_close(kept, [scale * tensor for tensor in plain])
+    start = [torch.ones_like(tensor) for tensor in plain]
+    ops.graddrop_(start, grads, 3, seed=seed, keep_grad_norm=True, accumulate=True)
+    torch.testing.assert_close(start, [1 + tensor for tensor in kept])
+    features = list_grads([(5, 7), (64,), (0,)], 1, torch.float64, device, seed=1)
+    by_batch = ops.graddrop_features(grads, 3, features, seed=seed, keep_grad_norm=True)
+    torch.testing.assert_close(sum(tensor.square().sum() for tensor in by_batch).sqrt(), norm)
+    ops.graddrop_(grads[:3], grads, 3, seed=seed, keep_grad_norm=True)
+    torch.testing.assert_close(grads[:3], kept)
+
+
+def test_graddrop_with_kept_norm_leaves_zeros_and_absent_parameters_alone(device):
+    zeros = [torch.zeros(4, device=device), torch.empty(0, device=device)] * 2
+    seed = torch.tensor([3, 1], device=device)
+    assert not ops.graddrop(zeros, 2, seed=seed, keep_grad_norm=True)[0].any()
+    for accumulate in (False, True):
+        out = [torch.ones(4, device=device), torch.full((2,), 5.0, device=device)]
+        ops.graddrop_(out, zeros, 2, seed=seed, keep_grad_norm=True, accumulate=accumulate)
+        assert (out[0] == accumulate).all()
+        assert (out[1] == 5).all()
+
+
 def test_combine_leaves_a_parameter_without_gradients_alone(device):
     out = [torch.ones(3, device=device), torch.ones(2, device=device)]
     grads = [torch.empty(0, device=device), torch.ones(2, device=device)] * 2
@@ -221,10 +271,12 @@ def test_gram_and_combine_are_differentiable_twice(implementation, device):
     grads[4] = grads[4].new_empty(0)  # absent for one task
     for grad in grads:
         grad.requires_grad_()
-    weights = task_weights(3, device).requires_grad_()
+    weights, rows = task_weights(3, device).requires_grad_(), param_weights(3, 3, device).requires_grad_()
     for check in (torch.autograd.gradcheck, torch.autograd.gradgradcheck):
-        assert check(lambda *tensors: namespace.gram(tensors, 3), grads)
-        assert check(lambda w, *tensors: tuple(namespace.combine(tensors, w)), (weights, *grads))
+        assert check(lambda *tensors: namespace.gram(tensors, 3, None), grads)
+        assert check(lambda *tensors: namespace.gram(tensors, 3, [1, 0, 1]), grads)
+        for w in (weights, rows):
+            assert check(lambda w, *tensors: tuple(namespace.combine(tensors, w)), (w, *grads))
 
 
 def spread_grams(device):

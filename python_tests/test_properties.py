@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from op_cases.combine import check_combined
+from op_cases.combine import check_combined, param_weights
 from op_cases.common import DTYPES, list_grads
 from op_cases.gram import check_gram
 
@@ -49,8 +49,33 @@ def rearranged(grad, way):
 def test_gram_of_any_list(case):
     grads, num_tasks = case
     result = ops.gram(grads, num_tasks)
-    check_gram(case, result)
+    check_gram((*case, None), result)
     assert torch.equal(ops.gram(grads, num_tasks), result)
+
+
+@SETTINGS
+@given(gradient_lists(), st.data())
+def test_gram_of_any_groups(case, data):
+    grads, num_tasks = case
+    num_params = len(grads) // num_tasks
+    groups = data.draw(st.lists(st.integers(0, num_params - 1), min_size=num_params, max_size=num_params))
+    result = ops.gram(grads, num_tasks, groups)
+    check_gram((*case, groups), result)
+    whole = ops.gram(grads, num_tasks)
+    scale = whole.diagonal().sqrt()
+    assert ((result.sum(0) - whole).abs() <= 1e-5 * scale[:, None] * scale).all()
+
+
+@SETTINGS
+@given(gradient_lists(), st.integers(0, 2**31))
+def test_combination_with_weights_of_each_parameter(case, seed):
+    grads, num_tasks = case
+    num_params = len(grads) // num_tasks
+    weights = param_weights(num_params, num_tasks, "cpu", seed)
+    result = ops.combine(grads, weights)
+    check_combined(grads, weights, result)
+    same = ops.combine(grads, weights[:1].expand(num_params, num_tasks))
+    assert all(torch.equal(a, b) for a, b in zip(same, ops.combine(grads, weights[0]), strict=True))
 
 
 @SETTINGS

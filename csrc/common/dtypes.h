@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #if defined(__CUDACC__)
 #include <cuda_fp16.h>
@@ -21,6 +22,10 @@ struct bfloat16 {
 struct float16 {
   uint16_t bits;
 };
+
+// The type of the arithmetic on T.
+template <class T>
+using Wide = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
 MTL_HOST_DEVICE float bits_to_float(uint32_t bits) {
   float value;
@@ -51,8 +56,8 @@ MTL_HOST_DEVICE float widen(float16 value) {
 #endif
 }
 
-template <class T, class Wide>
-MTL_HOST_DEVICE T narrow(Wide value) {
+template <class T, class W>
+MTL_HOST_DEVICE T narrow(W value) {
   return static_cast<T>(value);
 }
 

@@ -17,6 +17,15 @@ struct DropRule {
   bool accumulate;
 };
 
+// Feature gradients are summed over the batch in slices: sample b belongs to slice b mod kBatchSlices, slices are
+// summed in order and then added in order. Fixed, so that the masks are the same bits on every device.
+constexpr int kBatchSlices = 8;
+
+template <class W>
+MTL_HOST_DEVICE W sign_of(W value) {
+  return static_cast<W>(value > 0) - static_cast<W>(value < 0);
+}
+
 // The sign of the gradients that pass: 1, -1, or 0 for none. f(purity) > u is tested without forming the purity
 // p = (1 + sum / magnitude) / 2: kappa * sum > (2u - 1) * magnitude for the linear f, and
 // tanh(kappa * sum / magnitude) > 2u - 1 for f(p) = sigmoid(4 kappa (p - 1/2)). 2u is exact and no other product meets

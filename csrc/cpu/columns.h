@@ -1,6 +1,8 @@
 // The columns of a task-major list: the elements of all parameters laid end to end, K rows high, handed out in blocks
 // of K pointers to aligned or unaligned runs of T (float for float32 and the half types, double for float64).
 //
+// Chunks are the units of parallel work: at most kChunkColumns columns of one group of parameters.
+//
 // Bodies of parameters are read where they lie when they have type T; half types are widened into a scratch that stays
 // in the first-level cache; absent gradients point to zeros. Small parameters and the last few elements of large ones
 // are packed side by side into the scratch, so that a list of tiny tensors costs no more arithmetic than one large
@@ -9,6 +11,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <numeric>
 #include <type_traits>
 #include <vector>
 
@@ -24,23 +27,23 @@ constexpr int64_t kPackBelow = 64;
 template <class T>
 class Columns {
  public:
-  explicit Columns(const TaskGrads& grads) : grads_(grads) {
-    int64_t bodies = 0;
-    int64_t packed = 0;
-    for (int64_t param = 0; param < grads.num_params; ++param) {
-      const int64_t numel = grads.numel[param];
-      if (numel == 0 || (grads.dtype[param] == ScalarType::Double) != std::is_same_v<T, double>) continue;
-      const int64_t body = numel < kPackBelow ? 0 : numel / kLanes<T> * kLanes<T>;
-      if (body > 0) bodies_.push_back({param, 0, bodies, body});
-      if (numel > body) packed_.push_back({param, body, packed, numel - body});
-      bodies += body;
-      packed += numel - body;
+  // groups: [P], the group of each parameter.
+  Columns(const TaskGrads& grads, const std::vector<int64_t>& groups) : grads_(grads) {
+    std::vector<int64_t> params(grads.num_params);
+    std::iota(params.begin(), params.end(), 0);
+    std::stable_sort(params.begin(), params.end(), [&](int64_t a, int64_t b) { return groups[a] < groups[b]; });
+    for (auto param = params.begin(); param != params.end();) {
+      const int64_t group = groups[*param];
+      const int64_t bodies = length(bodies_);
+      const int64_t packed = length(packed_);
+      for (; param != params.end() && groups[*param] == group; ++param) append(*param);
+      cut(bodies, length(bodies_), /*packed=*/false, group);
+      cut(packed, length(packed_), /*packed=*/true, group);
     }
-    num_body_chunks_ = (bodies + kChunkColumns - 1) / kChunkColumns;
-    num_chunks_ = num_body_chunks_ + (packed + kChunkColumns - 1) / kChunkColumns;
   }
 
-  int64_t num_chunks() const { return num_chunks_; }
+  int64_t num_chunks() const { return static_cast<int64_t>(chunks_.size()); }
+  int64_t group(int64_t chunk) const { return chunks_[chunk].group; }
 
   // Memory that one thread needs to walk chunks.
   struct Scratch {
@@ -54,11 +57,12 @@ class Columns {
   // Calls visit(rows, length) for the blocks of one chunk, in order; length is a multiple of the lanes (padded by
   // zeros).
   template <class Visit>
-  void walk(int64_t chunk, Scratch& scratch, const Visit& visit) const {
-    if (chunk < num_body_chunks_) {
-      walk_bodies(chunk * kChunkColumns, scratch, visit);
+  void walk(int64_t index, Scratch& scratch, const Visit& visit) const {
+    const Chunk& chunk = chunks_[index];
+    if (chunk.packed) {
+      walk_packed(chunk.begin, chunk.end, scratch, visit);
     } else {
-      walk_packed((chunk - num_body_chunks_) * kChunkColumns, scratch, visit);
+      walk_bodies(chunk.begin, chunk.end, scratch, visit);
     }
   }
 
@@ -68,6 +72,30 @@ class Columns {
     int64_t param, offset, begin, length;
   };
 
+  // Columns begin .. end of the bodies or of the packed elements.
+  struct Chunk {
+    int64_t group, begin, end;
+    bool packed;
+  };
+
+  static int64_t length(const std::vector<Segment>& segments) {
+    return segments.empty() ? 0 : segments.back().begin + segments.back().length;
+  }
+
+  void append(int64_t param) {
+    const int64_t numel = grads_.numel[param];
+    if (numel == 0 || (grads_.dtype[param] == ScalarType::Double) != std::is_same_v<T, double>) return;
+    const int64_t body = numel < kPackBelow ? 0 : numel / kLanes<T> * kLanes<T>;
+    if (body > 0) bodies_.push_back({param, 0, length(bodies_), body});
+    if (numel > body) packed_.push_back({param, body, length(packed_), numel - body});
+  }
+
+  void cut(int64_t begin, int64_t end, bool packed, int64_t group) {
+    for (; begin < end; begin += kChunkColumns) {
+      chunks_.push_back({group, begin, std::min(begin + kChunkColumns, end), packed});
+    }
+  }
+
   static size_t find(const std::vector<Segment>& segments, int64_t column) {
     const auto after = std::upper_bound(segments.begin(), segments.end(), column,
                                         [](int64_t c, const Segment& segment) { return c < segment.begin; });
@@ -75,8 +103,7 @@ class Columns {
   }
 
   template <class Visit>
-  void walk_bodies(int64_t column, Scratch& scratch, const Visit& visit) const {
-    const int64_t end = std::min(column + kChunkColumns, bodies_.back().begin + bodies_.back().length);
+  void walk_bodies(int64_t column, int64_t end, Scratch& scratch, const Visit& visit) const {
     for (size_t s = find(bodies_, column); column < end; ++s) {
       const Segment& segment = bodies_[s];
       const int64_t segment_end = std::min(end, segment.begin + segment.length);
@@ -108,8 +135,7 @@ class Columns {
   }
 
   template <class Visit>
-  void walk_packed(int64_t column, Scratch& scratch, const Visit& visit) const {
-    const int64_t end = std::min(column + kChunkColumns, packed_.back().begin + packed_.back().length);
+  void walk_packed(int64_t column, int64_t end, Scratch& scratch, const Visit& visit) const {
     for (int64_t k = 0; k < grads_.num_tasks; ++k) scratch.rows[k] = scratch.row(k);
     int64_t filled = 0;
     for (size_t s = find(packed_, column); column < end;) {
@@ -136,8 +162,7 @@ class Columns {
   const TaskGrads& grads_;
   std::vector<Segment> bodies_;
   std::vector<Segment> packed_;
-  int64_t num_body_chunks_ = 0;
-  int64_t num_chunks_ = 0;
+  std::vector<Chunk> chunks_;
 };
 
 MTL_CLONES inline void widen_bfloat16(const bfloat16* source, int64_t length, float* target) {

@@ -3,7 +3,6 @@
 // very memory of a gradient: every strip is read whole before it is written.
 #include <torch/csrc/stable/library.h>
 
-#include <type_traits>
 #include <vector>
 
 #include "common/dtypes.h"
@@ -19,9 +18,6 @@ struct Terms {
   std::vector<const void*> data;
   std::vector<double> weights;
 };
-
-template <class T>
-using Wide = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
 template <class T>
 MTL_INLINE void combine_one(const Terms& terms, bool accumulate, int64_t i, T* out) {
@@ -91,10 +87,11 @@ MTL_CLONES void combine_range(const Terms& terms, ScalarType dtype, bool accumul
 
 void write_combined(const TaskGrads& grads, const Tensor& weights, bool accumulate, const std::vector<Tensor>& out) {
   const Tensor values = torch::stable::contiguous(weights);
-  const double* weight = values.const_data_ptr<double>();
+  const int64_t weight_stride = weights.dim() == 1 ? 0 : grads.num_tasks;
   std::vector<Terms> terms(grads.num_params);
   std::vector<void*> target(grads.num_params, nullptr);
   for (int64_t param = 0; param < grads.num_params; ++param) {
+    const double* weight = values.const_data_ptr<double>() + param * weight_stride;
     for (int64_t k = 0; k < grads.num_tasks; ++k) {
       if (!grads.present(k, param) || weight[k] == 0) continue;
       terms[param].data.push_back(grads.data(k, param));

@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "common/dtypes.h"
+#include "cpu/draws.h"
 #include "cpu/param_ranges.h"
-#include "cpu/philox.h"
 #include "cpu/vector.h"
 #include "graddrop_arguments.h"
 
@@ -27,17 +27,11 @@ struct Terms {
   std::vector<double> leak;
 };
 
-template <class T>
-using Wide = std::conditional_t<std::is_same_v<T, double>, double, float>;
-
 // Vectors of a strip.
 constexpr int kStrip = 4;
 
 template <class T>
 constexpr int kStripColumns = kStrip * kLanes<Wide<T>>;
-
-// Elements that are drawn together.
-constexpr int64_t kDrawn = 512;
 
 template <class W, class T>
 MTL_INLINE void load_strip(const T* source, Vector<W>* strip) {
@@ -162,7 +156,6 @@ MTL_CLONES void drop_range(const Terms& terms, const DropRule& rule, ScalarType 
 }
 
 void write_graddrop(const DropArguments& arguments, bool sigmoid, double kappa, bool accumulate) {
-  static const auto fill_uniform = choose_fill_uniform();
   const TaskGrads& grads = arguments.grads;
   const DropRule rule{arguments.seed_data(), arguments.leak_data(), sigmoid, kappa, accumulate};
   std::vector<Terms> terms(grads.num_params);
@@ -179,21 +172,9 @@ void write_graddrop(const DropArguments& arguments, bool sigmoid, double kappa, 
     if (rule.seed == nullptr) uniform[param] = arguments.uniform[param].const_data_ptr<float>();
   }
   for_each_range(grads.numel, [&](int64_t param, int64_t begin, int64_t end) {
-    float drawn[kDrawn];
-    for (int64_t c = begin; c < end;) {
-      const int64_t first = c / kDrawn * kDrawn;
-      const int64_t last = std::min(first + kDrawn, end);
-      const float* draws = drawn + (c - first);
-      if (rule.seed == nullptr) {
-        draws = uniform[param] + c;
-      } else {
-        const int64_t skipped = (c - first) / 4;
-        fill_uniform(PhiloxStream(rule.seed), param, first / 4 + skipped, (last - first + 3) / 4 - skipped,
-                     drawn + 4 * skipped);
-      }
-      drop_range(terms[param], rule, grads.dtype[param], draws, c, last, target[param]);
-      c = last;
-    }
+    for_each_drawn(rule.seed, uniform[param], param, begin, end, [&](int64_t first, int64_t last, const float* draws) {
+      drop_range(terms[param], rule, grads.dtype[param], draws, first, last, target[param]);
+    });
   });
 }
 

@@ -1,8 +1,10 @@
-// Gram matrix of K rows read once: blocks of columns small enough for the first-level cache, each block multiplied in
+// Gram matrices of K rows read once: blocks of columns small enough for the first-level cache, each block multiplied in
 // register tiles of 4 x 3 row pairs. Sums run in T over at most kRunColumns columns, then in double; every chunk of
-// kChunkColumns columns leaves its own partial sums, which are added in chunk order: the bits do not depend on threads.
+// kChunkColumns columns leaves its own partial sums, which are added to its group's in chunk order: the bits do not
+// depend on threads.
 #include <torch/csrc/stable/library.h>
 
+#include <optional>
 #include <vector>
 
 #include "cpu/columns.h"
@@ -147,13 +149,13 @@ MTL_CLONES void block_double(const std::vector<Tile>& tiles, const double* const
 MTL_CLONES void flush_float(float* sums, double* totals, int64_t count) { flush(sums, totals, count); }
 MTL_CLONES void flush_double(double* sums, double* totals, int64_t count) { flush(sums, totals, count); }
 
-// Partial sums of every chunk, added in chunk order into total[accumulators].
+// Partial sums of every chunk, added in chunk order into total[groups, accumulators].
 template <class T, class Block, class Flush>
-void add_columns(const TaskGrads& grads, const std::vector<Tile>& tiles, Block multiply, Flush flush_run,
-                 std::vector<double>& total) {
+void add_columns(const TaskGrads& grads, const std::vector<int64_t>& groups, const std::vector<Tile>& tiles,
+                 Block multiply, Flush flush_run, std::vector<double>& total) {
   const int num_tasks = static_cast<int>(grads.num_tasks);
-  const int64_t count = static_cast<int64_t>(total.size());
-  const Columns<T> columns(grads);
+  const int64_t count = num_tasks * (num_tasks + 1) / 2;
+  const Columns<T> columns(grads, groups);
   std::vector<double> partial(columns.num_chunks() * count);
   // A single triangle reads nothing twice and needs no cache block.
   const int64_t block = num_tasks <= 4 ? 1024 : 256;
@@ -180,25 +182,37 @@ void add_columns(const TaskGrads& grads, const std::vector<Tile>& tiles, Block m
     }
   });
   for (int64_t chunk = 0; chunk < columns.num_chunks(); ++chunk) {
-    for (int64_t p = 0; p < count; ++p) total[p] += partial[chunk * count + p];
+    double* sums = total.data() + columns.group(chunk) * count;
+    for (int64_t p = 0; p < count; ++p) sums[p] += partial[chunk * count + p];
   }
 }
 
-Tensor gram_cpu(std::vector<Tensor> list, int64_t num_tasks) {
-  const TaskGrads grads = check_task_grads("mtl_ext::gram", std::move(list), num_tasks);
-  const std::vector<Tile> tiles = plan_tiles(static_cast<int>(num_tasks));
-  std::vector<double> total(num_tasks * (num_tasks + 1) / 2);
-  add_columns<float>(grads, tiles, block_float, flush_float, total);
-  add_columns<double>(grads, tiles, block_double, flush_double, total);
-  Tensor result = torch::stable::new_empty(grads.tensors[0], {num_tasks, num_tasks}, ScalarType::Double);
-  double* gram = result.mutable_data_ptr<double>();
+// The matrix [K, K] of one group's sums.
+void write_matrix(const std::vector<Tile>& tiles, const double* sums, int64_t num_tasks, double* gram) {
   for (const Tile& tile : tiles) {
     int p = tile.first;
     for (int i = tile.i; i < tile.i + tile.m; ++i) {
       for (int j = tile.j; j < (tile.i == tile.j ? i + 1 : tile.j + tile.n); ++j, ++p) {
-        gram[i * num_tasks + j] = gram[j * num_tasks + i] = total[p];
+        gram[i * num_tasks + j] = gram[j * num_tasks + i] = sums[p];
       }
     }
+  }
+}
+
+Tensor gram_cpu(std::vector<Tensor> list, int64_t num_tasks, std::optional<std::vector<int64_t>> groups) {
+  const char* op = "mtl_ext::gram";
+  const TaskGrads grads = check_task_grads(op, std::move(list), num_tasks);
+  const int64_t num_groups = groups ? check_groups(op, *groups, grads.num_params) : 1;
+  const std::vector<int64_t> group_of = groups.value_or(std::vector<int64_t>(grads.num_params, 0));
+  const std::vector<Tile> tiles = plan_tiles(static_cast<int>(num_tasks));
+  const int64_t pairs = num_tasks * (num_tasks + 1) / 2;
+  std::vector<double> total(num_groups * pairs);
+  add_columns<float>(grads, group_of, tiles, block_float, flush_float, total);
+  add_columns<double>(grads, group_of, tiles, block_double, flush_double, total);
+  Tensor result = new_gram(grads, groups ? num_groups : 0);
+  double* gram = result.mutable_data_ptr<double>();
+  for (int64_t group = 0; group < num_groups; ++group) {
+    write_matrix(tiles, total.data() + group * pairs, num_tasks, gram + group * num_tasks * num_tasks);
   }
   return result;
 }

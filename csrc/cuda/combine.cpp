@@ -5,7 +5,7 @@
 namespace mtl {
 namespace {
 
-// out[p] = sum over k of weights[k] grads[k * P + p], in the memory order that out and grads share.
+// out[p] = sum over k of the weighted grads[k * P + p], in the memory order that out and grads share.
 void write_combined(const char* op, const TaskGrads& grads, const Tensor& weights, bool accumulate,
                     const std::vector<Tensor>& out, cudaStream_t stream) {
   MTL_CHECK(grads.num_tasks <= kMaxCombineTasks, op, ": weights has K = ", grads.num_tasks,
@@ -14,7 +14,8 @@ void write_combined(const char* op, const TaskGrads& grads, const Tensor& weight
   ++lists.num_rows;
   for (const Tensor& tensor : out) lists.data.push_back(tensor.data_ptr());
   const Tensor values = torch::stable::contiguous(weights);
-  check_launch(op, launch_combine(lists, values.const_data_ptr<double>(), accumulate, stream));
+  const TaskWeights task_weights{values.const_data_ptr<double>(), weights.dim() == 1 ? 0 : grads.num_tasks};
+  check_launch(op, launch_combine(lists, task_weights, accumulate, stream));
 }
 
 std::vector<Tensor> combine_cuda(std::vector<Tensor> list, Tensor weights) {

@@ -2,7 +2,7 @@
 //
 // One block per chunk of columns; a thread keeps the sums of its columns in registers while it goes through the tasks,
 // all loads of one task in flight together. The weights are read on the device: the host never waits for a solver.
-// Tasks of weight 0 are not read. An output may be the very memory of a gradient, because a thread reads all its
+// A gradient of weight 0 is not read. An output may be the very memory of a gradient, because a thread reads all its
 // columns before it writes them.
 //
 // Numerics: sums in task order in float32 (float64 for float64), then the output if it accumulates, one rounding.
@@ -85,18 +85,19 @@ __device__ __forceinline__ void combine_chunk(const TensorTable& table, const Ch
 // Grid: one block of kThreads per chunk of kBlockColumns columns.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    combine_kernel(MTL_GRID_CONSTANT(TensorTable) table, const double* weights, bool accumulate) {
+    combine_kernel(MTL_GRID_CONSTANT(TensorTable) table, TaskWeights weights, bool accumulate) {
   const int index = blockIdx.x;
   const Chunk chunk(table, index, table.find(index));
+  const double* row = weights.data + table.tag(chunk.param) * weights.stride;
   if (chunk.vectorised) {
-    combine_chunk<T, true>(table, chunk, weights, accumulate);
+    combine_chunk<T, true>(table, chunk, row, accumulate);
   } else {
-    combine_chunk<T, false>(table, chunk, weights, accumulate);
+    combine_chunk<T, false>(table, chunk, row, accumulate);
   }
 }
 
 template <class T>
-void launch_type(const TensorLists& lists, const double* weights, bool accumulate, cudaStream_t stream) {
+void launch_type(const TensorLists& lists, const TaskWeights& weights, bool accumulate, cudaStream_t stream) {
   for_each_table<T>(lists, kBlockColumns<T>, [&](const TensorTable& table) {
     MTL_LAUNCH(combine_kernel<T>, table.num_chunks, kThreads, 0, stream)(table, weights, accumulate);
   });
@@ -106,7 +107,7 @@ void launch_type(const TensorLists& lists, const double* weights, bool accumulat
 
 static_assert(kMaxCombineTasks + 1 <= kMaxRows);
 
-cudaError_t launch_combine(const TensorLists& lists, const double* weights, bool accumulate, cudaStream_t stream) {
+cudaError_t launch_combine(const TensorLists& lists, const TaskWeights& weights, bool accumulate, cudaStream_t stream) {
   launch_type<double>(lists, weights, accumulate, stream);
   launch_type<float>(lists, weights, accumulate, stream);
   launch_type<bfloat16>(lists, weights, accumulate, stream);

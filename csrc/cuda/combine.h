@@ -5,8 +5,14 @@
 
 namespace mtl {
 
-// lists: K rows of gradients, then one of outputs; weights [K] on the device. At most kMaxCombineTasks tasks.
-cudaError_t launch_combine(const TensorLists& lists, const double* weights, bool accumulate, cudaStream_t stream);
+// Weights of the tasks on the device: [K] (stride 0), or a row per parameter [P, K] (stride K).
+struct TaskWeights {
+  const double* data;
+  int64_t stride;
+};
+
+// lists: K rows of gradients, then one of outputs. At most kMaxCombineTasks tasks.
+cudaError_t launch_combine(const TensorLists& lists, const TaskWeights& weights, bool accumulate, cudaStream_t stream);
 
 constexpr int kMaxCombineTasks = 2048;
 

@@ -22,34 +22,6 @@ constexpr int kHeld = 8;
 template <class T>
 constexpr int kBlockColumns = kThreads * kVector<T>;
 
-// A thread's columns of one tensor: `row` points to the first of them, `columns` counts those that exist.
-template <class T>
-__device__ __forceinline__ uint4 load_vector(const T* row, int columns, bool vectorised) {
-  if (vectorised) return *reinterpret_cast<const uint4*>(row);
-  T elements[kVector<T>] = {};
-#pragma unroll
-  for (int v = 0; v < kVector<T>; ++v) {
-    if (v < columns) elements[v] = row[v];
-  }
-  uint4 vector;
-  memcpy(&vector, elements, sizeof vector);
-  return vector;
-}
-
-template <class T>
-__device__ __forceinline__ void store_vector(T* row, const uint4& vector, int columns, bool vectorised) {
-  if (vectorised) {
-    *reinterpret_cast<uint4*>(row) = vector;
-    return;
-  }
-  T elements[kVector<T>];
-  memcpy(elements, &vector, sizeof vector);
-#pragma unroll
-  for (int v = 0; v < kVector<T>; ++v) {
-    if (v < columns) row[v] = elements[v];
-  }
-}
-
 // The uniform numbers of elements index .. index + kVector of a tensor; index is a multiple of kVector.
 template <class T>
 __device__ __forceinline__ void draw(const PhiloxStream& stream, int64_t tensor, int64_t index, float* uniform) {
@@ -128,7 +100,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int k = 0; k < kHeld; ++k) held[k] = k < num_tasks ? load_task(k) : uint4{};
   float uniform[kVector<T>];
   if (rule.seed != nullptr) {
-    draw<T>(PhiloxStream(rule.seed), table.list_index(chunk.param), begin, uniform);
+    draw<T>(PhiloxStream(rule.seed), table.tag(chunk.param), begin, uniform);
   } else {
     const float* row = table.row<const float>(chunk.param, num_tasks + 1) + begin;
 #pragma unroll

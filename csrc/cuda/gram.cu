@@ -1,8 +1,9 @@
-// Gram matrix of K task-major lists of gradients.
+// Gram matrices of K task-major lists of gradients, one for each group of parameters.
 //
-// Every block takes a range of chunks of columns, keeps the sums of all K (K + 1) / 2 pairs of tasks and writes them
-// once, as its row of partials [blocks, K (K + 1) / 2] (float64); gram_finish_kernel adds the rows in a fixed order and
-// writes both triangles. No atomics: the same bits for every run.
+// Every block takes a range of chunks of columns of one group, keeps the sums of all K (K + 1) / 2 pairs of tasks and
+// writes them once, as its row of partials [rows, K (K + 1) / 2] (float64). The rows of a group follow each other, over
+// all launches; gram_finish_kernel adds them in a fixed order and writes both triangles. No atomics: the same bits for
+// every run.
 //
 // K <= 8: gram_registers_kernel. K <= 64: gram_staged_kernel. Both read every element once. Larger K: the tasks are cut
 // into groups of 32 and every two groups are multiplied like 64 tasks, so an element is read ceil(K / 32) - 1 times.
@@ -10,6 +11,7 @@
 // Numerics: products, and their sums over at most 80 columns, in float32 (float64 input: in float64); the rest in
 // float64.
 #include <algorithm>
+#include <numeric>
 
 #include "cuda/gram.h"
 #include "cuda/gram_registers.cuh"
@@ -20,6 +22,8 @@ namespace {
 
 constexpr int kGroupTasks = kStagedTasks / 2;
 constexpr int kFinishThreads = 128;
+// Groups that one finishing launch takes: a table of 16 KB.
+constexpr int kFinishGroups = 4095;
 // Several times what a GPU holds at once, so that the last blocks to finish cost little.
 constexpr int kMaxBlocks = 1024;
 
@@ -33,24 +37,52 @@ struct Pass {
   MTL_HOST_DEVICE int task(int row) const { return row < split ? first + row : second + row - split; }
 };
 
-// Grid: [count, count] blocks of kFinishThreads; block (i, j >= i) sums one pair of the pass over all rows of partials.
-// Shared memory: a double per warp.
+// Groups first .. first + kCapacity - 1, or fewer: group first + i has the rows of partials start[i] .. start[i + 1].
+template <int kCapacity>
+struct GroupRows {
+  int first;
+  int start[kCapacity + 1];
+};
+
+// Grid: [count, count, groups] blocks of kFinishThreads; block (i, j >= i, group) sums one pair of the pass over the
+// group's rows of partials. Shared memory: a double per warp.
+template <int kCapacity>
 __global__ void __launch_bounds__(kFinishThreads)
-    gram_finish_kernel(const double* partials, int num_partials, Pass pass, int num_tasks, double* gram) {
+    gram_finish_kernel(const double* partials, MTL_GRID_CONSTANT(GroupRows<kCapacity>) rows, Pass pass, int num_tasks,
+                       double* gram) {
   MTL_DYN_SHARED(raw);
   const int i = blockIdx.x;
   const int j = blockIdx.y;
   if (i > j) return;
   const int64_t pairs = pair_count(pass.count);
+  const int end = rows.start[blockIdx.z + 1];
   double sum = 0;
 #pragma unroll 4
-  for (int b = threadIdx.x; b < num_partials; b += kFinishThreads) sum += partials[b * pairs + pair_index(i, j)];
+  for (int b = rows.start[blockIdx.z] + static_cast<int>(threadIdx.x); b < end; b += kFinishThreads) {
+    sum += partials[b * pairs + pair_index(i, j)];
+  }
   sum = block_sum(sum, reinterpret_cast<double*>(raw));
   if (threadIdx.x == 0) {
-    const int64_t row = pass.task(i);
-    const int64_t column = pass.task(j);
-    gram[row * num_tasks + column] = sum;
-    gram[column * num_tasks + row] = sum;
+    const int64_t matrix = static_cast<int64_t>(rows.first + blockIdx.z) * num_tasks;
+    const int row = pass.task(i);
+    const int column = pass.task(j);
+    gram[(matrix + row) * num_tasks + column] = sum;
+    gram[(matrix + column) * num_tasks + row] = sum;
+  }
+}
+
+template <int kCapacity>
+void launch_finish(const std::vector<int>& start, const Pass& pass, int num_tasks, const double* partials, double* gram,
+                   cudaStream_t stream) {
+  const int num_groups = static_cast<int>(start.size()) - 1;
+  const int shared_bytes = kFinishThreads / kWarpSize * static_cast<int>(sizeof(double));
+  for (int first = 0; first < num_groups; first += kCapacity) {
+    const int count = std::min(kCapacity, num_groups - first);
+    GroupRows<kCapacity> rows;
+    rows.first = first;
+    std::copy_n(start.begin() + first, count + 1, rows.start);
+    MTL_LAUNCH(gram_finish_kernel<kCapacity>, dim3(pass.count, pass.count, count), kFinishThreads, shared_bytes, stream)
+    (partials, rows, pass, num_tasks, gram);
   }
 }
 
@@ -62,23 +94,38 @@ int chunks_per_block(const TensorTable& table) {
   return std::max(for_grid, for_partials);
 }
 
-int block_count(const TensorTable& table) {
-  const int chunks = chunks_per_block(table);
-  return (table.num_chunks + chunks - 1) / chunks;
+// Renumbers the chunks so that every run of parameters of one group begins with a block of its own, and tags each
+// parameter with the distance from its blocks' numbers to their rows of partials. next_row: [G], the next free row of
+// each group.
+void assign_rows(TensorTable& table, const std::vector<int64_t>& group_of, int chunks_per_block,
+                 std::vector<int>& next_row) {
+  int block = 0;
+  for (int param = 0; param < table.num_params;) {
+    const int64_t group = group_of[table.tag(param)];
+    const int distance = next_row[group] - block;
+    int chunk = block * chunks_per_block;
+    while (param < table.num_params && group_of[table.tag(param)] == group) {
+      chunk = table.renumber(param++, chunk, distance);
+    }
+    block = (chunk + chunks_per_block - 1) / chunks_per_block;
+    next_row[group] = block + distance;
+  }
+  table.num_chunks = block * chunks_per_block;
 }
 
 template <class T, int kTasks>
-void launch_registers(const TensorTable& table, double* partials, cudaStream_t stream) {
+void launch_registers(const TensorTable& table, int chunks_per_block, double* partials, cudaStream_t stream) {
   const int shared_bytes = pair_count(kTasks) * kRegisterWarps * static_cast<int>(sizeof(double));
-  MTL_LAUNCH((gram_registers_kernel<T, kTasks>), block_count(table), kRegisterThreads, shared_bytes, stream)
-  (table, chunks_per_block(table), partials);
+  MTL_LAUNCH((gram_registers_kernel<T, kTasks>), table.num_chunks / chunks_per_block, kRegisterThreads, shared_bytes,
+             stream)
+  (table, chunks_per_block, partials);
 }
 
 // The kernel for num_tasks tasks of type T: the columns of its chunks, and its launch.
 template <class T>
 struct PartialKernel {
   int chunk_columns;
-  void (*launch)(const TensorTable& table, double* partials, cudaStream_t stream);
+  void (*launch)(const TensorTable& table, int chunks_per_block, double* partials, cudaStream_t stream);
 };
 
 template <class T, int kTasks>
@@ -86,10 +133,10 @@ constexpr PartialKernel<T> kRegisterKernel = {kRegisterThreads * kThreadColumns<
                                               launch_registers<T, kTasks>};
 
 template <class T>
-void launch_staged(const TensorTable& table, double* partials, cudaStream_t stream) {
+void launch_staged(const TensorTable& table, int chunks_per_block, double* partials, cudaStream_t stream) {
   const Staging staging = Staging::plan<T>(table.num_rows);
-  MTL_LAUNCH(gram_staged_kernel<T>, block_count(table), staging.threads, staging.shared_bytes, stream)
-  (table, staging, chunks_per_block(table), partials);
+  MTL_LAUNCH(gram_staged_kernel<T>, table.num_chunks / chunks_per_block, staging.threads, staging.shared_bytes, stream)
+  (table, staging, chunks_per_block, partials);
 }
 
 template <class T>
@@ -100,18 +147,30 @@ PartialKernel<T> partial_kernel(int num_tasks) {
   return {Staging::plan<T>(num_tasks).row_vectors * kVector<T>, launch_staged<T>};
 }
 
-// Calls visit(table, launch) for every launch of a pass.
+// Calls visit(table, chunks per block, launch) for every launch of a pass. next_row: [G], as in assign_rows.
 template <class Visit>
-void for_each_launch(const TensorLists& lists, Visit visit) {
+void for_each_launch(const TensorLists& lists, const Groups& groups, std::vector<int>& next_row, Visit visit) {
   const auto of_type = [&](auto zero) {
     using T = decltype(zero);
     const PartialKernel<T> kernel = partial_kernel<T>(lists.num_rows);
-    for_each_table<T>(lists, kernel.chunk_columns, [&](const TensorTable& table) { visit(table, kernel.launch); });
+    for_each_table<T>(lists, kernel.chunk_columns, [&](TensorTable& table) {
+      const int chunks = chunks_per_block(table);
+      assign_rows(table, groups.of_param, chunks, next_row);
+      visit(table, chunks, kernel.launch);
+    });
   };
   of_type(double{});
   of_type(float{});
   of_type(bfloat16{});
   of_type(float16{});
+}
+
+// Where the rows of every group begin, and where the last ones end: [G + 1].
+std::vector<int> row_starts(const TensorLists& lists, const Groups& groups) {
+  std::vector<int> rows(groups.count), start(groups.count + 1);
+  for_each_launch(lists, groups, rows, [](const TensorTable&, int, auto) {});
+  std::partial_sum(rows.begin(), rows.end(), start.begin() + 1);
+  return start;
 }
 
 // Calls visit(pass, the lists of its tasks) for every pass.
@@ -136,26 +195,24 @@ void for_each_pass(const TensorLists& grads, Visit visit) {
 
 }  // namespace
 
-int64_t gram_scratch(const TensorLists& grads) {
+int64_t gram_scratch(const TensorLists& grads, const Groups& groups) {
   int64_t most = 0;
   for_each_pass(grads, [&](const Pass& pass, const TensorLists& lists) {
-    int64_t blocks = 0;
-    for_each_launch(lists, [&](const TensorTable& table, auto) { blocks += block_count(table); });
-    most = std::max(most, blocks * pair_count(pass.count));
+    most = std::max(most, int64_t{row_starts(lists, groups).back()} * pair_count(pass.count));
   });
   return most;
 }
 
-cudaError_t launch_gram(const TensorLists& grads, double* scratch, double* gram, cudaStream_t stream) {
+cudaError_t launch_gram(const TensorLists& grads, const Groups& groups, double* scratch, double* gram,
+                        cudaStream_t stream) {
   for_each_pass(grads, [&](const Pass& pass, const TensorLists& lists) {
-    int blocks = 0;
-    for_each_launch(lists, [&](const TensorTable& table, auto launch) {
-      launch(table, scratch + int64_t{blocks} * pair_count(pass.count), stream);
-      blocks += block_count(table);
-    });
-    const int shared_bytes = kFinishThreads / kWarpSize * static_cast<int>(sizeof(double));
-    MTL_LAUNCH(gram_finish_kernel, dim3(pass.count, pass.count), kFinishThreads, shared_bytes, stream)
-    (scratch, blocks, pass, grads.num_rows, gram);
+    const std::vector<int> start = row_starts(lists, groups);
+    std::vector<int> next_row = start;
+    for_each_launch(lists, groups, next_row,
+                    [&](const TensorTable& table, int chunks, auto launch) { launch(table, chunks, scratch, stream); });
+    // A table of one group is a small kernel argument.
+    const auto finish = groups.count == 1 ? launch_finish<1> : launch_finish<kFinishGroups>;
+    finish(start, pass, grads.num_rows, scratch, gram, stream);
   });
   return cudaGetLastError();
 }

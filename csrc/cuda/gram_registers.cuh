@@ -88,7 +88,7 @@ __device__ __forceinline__ void write_block_sums(const PairSums<W, kPairs>& sums
   }
 }
 
-// partials [blocks, K (K + 1) / 2]. Grid: blocks of kRegisterThreads, each taking chunks_per_block chunks of
+// partials [rows, K (K + 1) / 2]. Grid: blocks of kRegisterThreads, each taking chunks_per_block chunks of
 // kRegisterThreads * kThreadColumns columns. Shared memory: double [kPairs][kRegisterWarps]. Tasks K .. kTasks - 1
 // count as absent.
 template <class T, int kTasks>
@@ -109,8 +109,8 @@ __global__ void __launch_bounds__(kRegisterThreads, resident_blocks(kTasks))
     }
     sums.end_chunk(kRunColumns / kThreadColumns<T, kTasks>);
   }
-  const int pairs = pair_count(table.num_rows);
-  write_block_sums(sums, reinterpret_cast<double*>(raw), pairs, partials + static_cast<int64_t>(blockIdx.x) * pairs);
+  write_block_sums(sums, reinterpret_cast<double*>(raw), pair_count(table.num_rows),
+                   block_partials(table, chunks_per_block, partials));
 }
 
 }  // namespace mtl

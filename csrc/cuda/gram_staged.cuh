@@ -145,7 +145,7 @@ __device__ __forceinline__ void write_tile_sums(const Staging& s, const PairSums
   }
 }
 
-// partials [blocks, K (K + 1) / 2]. Grid: blocks of s.threads, each taking chunks_per_block chunks of s.row_vectors
+// partials [rows, K (K + 1) / 2]. Grid: blocks of s.threads, each taking chunks_per_block chunks of s.row_vectors
 // vectors. Shared memory: Wide [4 R][stride], in the end double [16][tiles * lanes]. The next chunk is on its way into
 // registers while the current one is multiplied.
 template <class T>
@@ -183,8 +183,7 @@ __global__ void __launch_bounds__(kStagedThreads)
     sums.end_chunk(s.chunks_per_run);
     __syncthreads();  // nobody reads it any more
   }
-  write_tile_sums(s, sums, reinterpret_cast<double*>(raw),
-                  partials + static_cast<int64_t>(blockIdx.x) * pair_count(s.num_tasks));
+  write_tile_sums(s, sums, reinterpret_cast<double*>(raw), block_partials(table, chunks_per_block, partials));
 }
 
 }  // namespace mtl

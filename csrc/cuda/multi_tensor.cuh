@@ -3,8 +3,9 @@
 // own.
 //
 // The columns (elements) of every parameter are cut into chunks; chunks are numbered across the table's parameters and
-// dealt to the blocks. A chunk is read by 128-bit loads if it is whole and all its rows are aligned to 16 bytes, and
-// element by element otherwise, a choice that the whole block makes together.
+// dealt to the blocks. Between two parameters numbers may be left free: such a chunk has no columns. A chunk is read by
+// 128-bit loads if it is whole and all its rows are aligned to 16 bytes, and element by element otherwise, a choice
+// that the whole block makes together.
 #pragma once
 
 #include <cstdint>
@@ -15,10 +16,6 @@
 #include "cuda/tensor_lists.h"
 
 namespace mtl {
-
-// Arithmetic is float for half types.
-template <class T>
-using Wide = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
 // Elements of one 128-bit access.
 template <class T>
@@ -34,7 +31,8 @@ constexpr Dtype kDtype = std::is_same_v<T, double>     ? Dtype::kFloat64
 constexpr int kTableWords = 3950;
 
 // The parameters of one launch. Each takes num_rows + 3 words: an address per row (0: absent), the number of columns,
-// its index in the list, and twice the number of its first chunk, plus one where all addresses are aligned to 16 bytes.
+// a tag (its index in the list, unless the operator puts another number there), and twice the number of its first
+// chunk, plus one where all addresses are aligned to 16 bytes.
 struct TensorTable {
   int num_rows;
   int num_params;
@@ -44,13 +42,22 @@ struct TensorTable {
 
   MTL_HOST_DEVICE int64_t word(int param, int index) const { return words[param * (num_rows + 3) + index]; }
   MTL_HOST_DEVICE int64_t numel(int param) const { return word(param, num_rows); }
-  MTL_HOST_DEVICE int64_t list_index(int param) const { return word(param, num_rows + 1); }
+  MTL_HOST_DEVICE int64_t tag(int param) const { return word(param, num_rows + 1); }
   MTL_HOST_DEVICE int first_chunk(int param) const { return static_cast<int>(word(param, num_rows + 2) >> 1); }
   MTL_HOST_DEVICE bool aligned(int param) const { return word(param, num_rows + 2) & 1; }
 
   template <class T>
   MTL_HOST_DEVICE T* row(int param, int index) const {
     return reinterpret_cast<T*>(word(param, index));
+  }
+
+  // Gives a parameter's chunks other numbers, from `first` on, and the parameter another tag; returns the number after
+  // its last chunk.
+  int renumber(int param, int first, int64_t tag) {
+    int64_t* entry = words + param * (num_rows + 3);
+    entry[num_rows + 1] = tag;
+    entry[num_rows + 2] = 2 * int64_t{first} + (aligned(param) ? 1 : 0);
+    return first + static_cast<int>((numel(param) + chunk_columns - 1) / chunk_columns);
   }
 
   // The parameter that a chunk belongs to.
@@ -68,7 +75,7 @@ static_assert(sizeof(TensorTable) <= 31 * 1024 + 512, "leaves room for the other
 // The largest number of rows that one parameter may have.
 constexpr int kMaxRows = kTableWords - 3;
 
-// One chunk: columns begin .. begin + columns of a parameter.
+// One chunk: columns begin .. begin + columns of a parameter; columns <= 0: none.
 struct Chunk {
   int param;
   int64_t begin;
@@ -96,7 +103,7 @@ struct ChunkWalk {
   }
   MTL_HOST_DEVICE bool done() const { return chunk >= last; }
   MTL_HOST_DEVICE Chunk current() const { return Chunk(table, chunk, param); }
-  // Every parameter of the table has a chunk, so the next chunk is in the same parameter or in the next one.
+  // Every parameter of the table has a chunk, so the next chunk belongs to the same parameter or to the next one.
   MTL_HOST_DEVICE void advance() {
     ++chunk;
     if (param + 1 < table.num_params && table.first_chunk(param + 1) == chunk) ++param;
@@ -121,6 +128,34 @@ MTL_HOST_DEVICE uint4 pack(const Wide<T>* values) {
   return vector;
 }
 
+// A thread's columns of one tensor: `row` points to the first of them, `columns` counts those that exist.
+template <class T>
+__device__ __forceinline__ uint4 load_vector(const T* row, int columns, bool vectorised) {
+  if (vectorised) return *reinterpret_cast<const uint4*>(row);
+  T elements[kVector<T>] = {};
+#pragma unroll
+  for (int v = 0; v < kVector<T>; ++v) {
+    if (v < columns) elements[v] = row[v];
+  }
+  uint4 vector;
+  memcpy(&vector, elements, sizeof vector);
+  return vector;
+}
+
+template <class T>
+__device__ __forceinline__ void store_vector(T* row, const uint4& vector, int columns, bool vectorised) {
+  if (vectorised) {
+    *reinterpret_cast<uint4*>(row) = vector;
+    return;
+  }
+  T elements[kVector<T>];
+  memcpy(elements, &vector, sizeof vector);
+#pragma unroll
+  for (int v = 0; v < kVector<T>; ++v) {
+    if (v < columns) row[v] = elements[v];
+  }
+}
+
 // Calls launch(table) for the parameters of type T, as many at a time as a table holds.
 template <class T, class Launch>
 void for_each_table(const TensorLists& lists, int chunk_columns, Launch launch) {
@@ -142,9 +177,8 @@ void for_each_table(const TensorLists& lists, int chunk_columns, Launch launch) 
       address_bits |= entry[row];
     }
     entry[words - 3] = lists.numel[param];
-    entry[words - 2] = param;
-    entry[words - 1] = 2 * int64_t{table.num_chunks} + (address_bits % 16 == 0 ? 1 : 0);
-    table.num_chunks += static_cast<int>((lists.numel[param] + chunk_columns - 1) / chunk_columns);
+    entry[words - 1] = address_bits % 16 == 0 ? 1 : 0;
+    table.num_chunks = table.renumber(table.num_params - 1, table.num_chunks, param);
   }
   if (table.num_params > 0) launch(table);
 }

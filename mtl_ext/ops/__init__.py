@@ -4,6 +4,7 @@ from mtl_ext.ops.combine import combine, combine_
 from mtl_ext.ops.dual_cone import dual_cone
 from mtl_ext.ops.fairgrad import fairgrad
 from mtl_ext.ops.graddrop import graddrop, graddrop_
+from mtl_ext.ops.graddrop_features import graddrop_features
 from mtl_ext.ops.gradvac import gradvac
 from mtl_ext.ops.gram import gram
 from mtl_ext.ops.min_norm import min_norm
@@ -20,6 +21,7 @@ __all__ = [
     "fairgrad",
     "graddrop",
     "graddrop_",
+    "graddrop_features",
     "gradvac",
     "gram",
     "has_kernel",

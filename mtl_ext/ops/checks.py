@@ -73,33 +73,53 @@ def first_present(grads: Sequence[Tensor], param: int, num_params: int) -> int |
     return next((index for index in range(param, len(grads), num_params) if grads[index].numel() > 0), None)
 
 
-def check_out(op: str, out: Sequence[Tensor], grads: Sequence[Tensor], num_tasks: int) -> None:
-    """Checks the outputs of an in-place operator: P dense tensors like the gradients of their parameter."""
+def check_like(op: str, argument: str, found: Sequence[Tensor], grads: Sequence[Tensor], num_tasks: int) -> None:
+    """Checks P tensors that go with the gradients of their parameter: same device, dtype and shape."""
     num_params = len(grads) // num_tasks
-    if len(out) != num_params:
-        refuse(op, f"len(out) is {len(out)}, expected {num_params} = len(grads) / K")
-    for param, tensor in enumerate(out):
+    if len(found) != num_params:
+        refuse(op, f"len({argument}) is {len(found)}, expected {num_params} = len(grads) / K")
+    for param, tensor in enumerate(found):
         index = first_present(grads, param, num_params)
         if index is None:
             continue
-        name, like, as_in = f"out[{param}]", grads[index], f"as in grads[{index}]"
+        name, like, as_in = f"{argument}[{param}]", grads[index], f"as in grads[{index}]"
         if tensor.device != like.device:
             refuse(op, f"{name} is on {tensor.device}, expected {like.device} {as_in}")
         if tensor.dtype != like.dtype:
             refuse(op, f"{name} has dtype {tensor.dtype}, expected {like.dtype} {as_in}")
         if tensor.shape != like.shape:
             refuse(op, f"{name} has shape {list(tensor.shape)}, expected {list(like.shape)} {as_in}")
-        if not is_dense(tensor):
-            found = list(tensor.stride())
-            refuse(op, f"{name} has strides {found}, expected a dense tensor to write into: pass out[p].contiguous()")
+
+
+def check_out(op: str, out: Sequence[Tensor], grads: Sequence[Tensor], num_tasks: int) -> None:
+    """Checks the outputs of an in-place operator: P dense tensors like the gradients of their parameter."""
+    check_like(op, "out", out, grads, num_tasks)
+    for param, tensor in enumerate(out):
+        if first_present(grads, param, len(out)) is not None and not is_dense(tensor):
+            expected = "a dense tensor to write into: pass out[p].contiguous()"
+            refuse(op, f"out[{param}] has strides {list(tensor.stride())}, expected {expected}")
 
 
 def check_weights(op: str, weights: Tensor, grads: Sequence[Tensor]) -> int:
-    """Checks the task weights [K] and returns K."""
-    if weights.dim() != 1 or weights.shape[0] < 1:
-        refuse(op, f"weights has shape {list(weights.shape)}, expected [K] with K at least 1")
+    """Checks the task weights, [K] or a row per parameter [P, K], and returns K."""
+    found = f"weights has shape {list(weights.shape)}, expected [K]"
+    if weights.dim() not in (1, 2) or weights.shape[-1] < 1:
+        refuse(op, f"{found} or [P, K] with K at least 1")
+    if weights.dim() == 2 and weights.numel() != len(grads):
+        refuse(op, f"{found}, or [P, K] with P = len(grads) / K where len(grads) is {len(grads)}")
     check_vector(op, "weights", weights, torch.float64, grads)
-    return weights.shape[0]
+    return weights.shape[-1]
+
+
+def check_groups(op: str, groups: Sequence[int], num_params: int) -> int:
+    """Checks the group of each parameter and returns the number of groups."""
+    if len(groups) != num_params:
+        refuse(op, f"len(groups) is {len(groups)}, expected {num_params} = len(grads) / K")
+    for param, group in enumerate(groups):
+        if not 0 <= group < num_params:
+            expected = f"0 to {num_params - 1} (at most a group for each parameter)"
+            refuse(op, f"groups[{param}] is {group}, expected {expected}")
+    return 1 + max(groups)
 
 
 def check_gram(op: str, gram: Tensor, *, batched: bool) -> None:
@@ -177,8 +197,10 @@ def check_graddrop(
     seed: Tensor | None,
     uniform: Sequence[Tensor],
     leak: Tensor | None,
+    *,
+    per_sample: bool = False,
 ) -> None:
-    """Checks graddrop's draw and leak against gradients that are checked already."""
+    """Checks graddrop's draw (per element, or per position of a sample) and leak against checked gradients."""
     if (seed is None) == (len(uniform) == 0):
         refuse(op, f"expected either seed or uniform, found {'neither' if seed is None else 'both'}")
     if leak is not None:
@@ -190,7 +212,7 @@ def check_graddrop(
             refuse(op, f"seed has shape {list(seed.shape)}, expected [2] (seed, step)")
         check_vector(op, "seed", seed, torch.int64, grads)
     else:
-        check_uniform(op, uniform, grads, num_tasks)
+        check_uniform(op, uniform, grads, num_tasks, per_sample=per_sample)
 
 
 def check_vector(op: str, name: str, vector: Tensor, dtype: torch.dtype, grads: Sequence[Tensor]) -> None:
@@ -201,8 +223,18 @@ def check_vector(op: str, name: str, vector: Tensor, dtype: torch.dtype, grads: 
         refuse(op, f"{name} is on {vector.device}, expected {grads[0].device} as grads[0]")
 
 
-def check_uniform(op: str, uniform: Sequence[Tensor], grads: Sequence[Tensor], num_tasks: int) -> None:
-    """Checks P float32 tensors of the parameters' shapes."""
+def check_features(op: str, features: Sequence[Tensor], grads: Sequence[Tensor], num_tasks: int) -> None:
+    """Checks P feature tensors [B, ...] like their gradients."""
+    check_like(op, "features", features, grads, num_tasks)
+    for param, feature in enumerate(features):
+        if first_present(grads, param, len(features)) is not None and feature.dim() == 0:
+            refuse(op, f"features[{param}] has shape [], expected [B, ...] with the batch in front")
+
+
+def check_uniform(
+    op: str, uniform: Sequence[Tensor], grads: Sequence[Tensor], num_tasks: int, *, per_sample: bool
+) -> None:
+    """Checks P float32 tensors of the parameters' shapes, or of those of one sample."""
     num_params = len(grads) // num_tasks
     if len(uniform) != num_params:
         refuse(op, f"len(uniform) is {len(uniform)}, expected {num_params} = len(grads) / K")
@@ -215,5 +247,7 @@ def check_uniform(op: str, uniform: Sequence[Tensor], grads: Sequence[Tensor], n
             refuse(op, f"{name} is on {found.device}, expected {like.device}")
         if found.dtype != torch.float32:
             refuse(op, f"{name} has dtype {found.dtype}, expected torch.float32")
-        if found.shape != like.shape:
-            refuse(op, f"{name} has shape {list(found.shape)}, expected {list(like.shape)} as in grads[{index}]")
+        shape = like.shape[1:] if per_sample else like.shape
+        if found.shape != shape:
+            as_in = "as a sample of" if per_sample else "as in"
+            refuse(op, f"{name} has shape {list(found.shape)}, expected {list(shape)} {as_in} grads[{index}]")

@@ -23,8 +23,13 @@ def combine_reference(grads: Sequence[Tensor], weights: Tensor) -> list[Tensor]:
     num_params = check_task_grads("combine", grads, num_tasks)
     out = [new_output(grads[param::num_params]) for param in range(num_params)]
     for param, target in enumerate(out):
-        target.copy_(_weighted_sum(grads[param::num_params], weights, target))
+        target.copy_(_weighted_sum(grads[param::num_params], _row(weights, param), target))
     return out
+
+
+def _row(weights: Tensor, param: int) -> Tensor:
+    """The weights [K] of one parameter."""
+    return weights if weights.dim() == 1 else weights[param]
 
 
 def _weighted_sum(column: Sequence[Tensor], weights: Tensor, out: Tensor) -> Tensor:
@@ -46,11 +51,11 @@ def combine_fake(grads: Sequence[Tensor], weights: Tensor) -> list[Tensor]:
 def combine__reference(out: Sequence[Tensor], grads: Sequence[Tensor], weights: Tensor, accumulate: bool) -> None:
     """The same sums, rounded once after the addition to `out`."""
     combine__fake(out, grads, weights, accumulate)
-    num_params = len(grads) // len(weights)
+    num_params = len(out)
     for param, target in enumerate(out):
         column = grads[param::num_params]
         if any(grad.numel() > 0 for grad in column):
-            total = _weighted_sum(column, weights, target)
+            total = _weighted_sum(column, _row(weights, param), target)
             target.copy_(total + target if accumulate else total)
 
 
@@ -68,15 +73,20 @@ def combine_setup_context(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor
 
 
 def combine_backward(ctx: Any, cotangents: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
-    """``d g_k = w_k C`` and ``d w_k = <C, g_k>`` for the cotangents C, the latter one row of a Gram matrix."""
+    """``d g_k = w_k C`` and ``d w_k = <C, g_k>`` for the cotangents C, the latter a row of a Gram matrix.
+
+    With weights of its own, each parameter has a matrix of its own.
+    """
     weights, *grads = ctx.saved_tensors
-    num_tasks, num_params = len(weights), len(cotangents)
+    num_tasks, num_params = weights.shape[-1], len(cotangents)
+    factors = weights.expand(num_params, num_tasks).T.flatten()
     rows = [
         w.to(g.dtype) * cotangents[index % num_params] if g.numel() else torch.zeros_like(g)
-        for index, (w, g) in enumerate(zip(weights.repeat_interleave(num_params), grads, strict=True))
+        for index, (w, g) in enumerate(zip(factors, grads, strict=True))
     ]
-    products = torch.ops.mtl_ext.gram([*cotangents, *grads], num_tasks + 1)
-    return rows, products[0, 1:]
+    groups = None if weights.dim() == 1 else list(range(num_params))
+    products = torch.ops.mtl_ext.gram([*cotangents, *grads], num_tasks + 1, groups)
+    return rows, products[..., 0, 1:]
 
 
 _combine = define_operator(
@@ -98,11 +108,14 @@ _combine_ = define_operator(
 def combine(grads: Sequence[Tensor], weights: Tensor) -> list[Tensor]:
     """The combined gradient ``sum_k weights[k] * grads[k * P + p]`` as P new tensors.
 
+    With a row of weights per parameter, ``sum_k weights[p, k] * grads[k * P + p]``: of weights [G, K] of groups of
+    parameters, ``weights[groups]`` are those rows.
+
     Args:
         grads: K * P strided tensors, task-major, as for :func:`mtl_ext.ops.gram`; an empty tensor is an
             absent gradient.
-        weights: [K], float64, on the gradients' device. A task whose weight is exactly 0 is not read, so that a
-            non-finite gradient can be left out.
+        weights: [K] or [P, K], float64, on the gradients' device. Where a task's weight is exactly 0, its gradient is
+            not read, so that a non-finite one can be left out.
 
     Returns:
         P tensors of the parameters' shapes and dtypes, in the layout of the gradients where the tasks agree, else
@@ -110,7 +123,7 @@ def combine(grads: Sequence[Tensor], weights: Tensor) -> list[Tensor]:
         order, in float32 (float64 for float64).
 
     Raises:
-        RuntimeError: as :func:`mtl_ext.ops.gram`, or ``weights`` is not a float64 vector on that device.
+        RuntimeError: as :func:`mtl_ext.ops.gram`, or ``weights`` has another shape, dtype or device.
     """
     check_not_empty("combine", grads)
     result: list[Tensor] = _combine(list(grads), weights)
@@ -126,7 +139,7 @@ def combine_(out: Sequence[Tensor], grads: Sequence[Tensor], weights: Tensor, *,
             (``grads[:P]``), whose memory is then reused; other overlaps are not allowed. Where every task is absent,
             ``out[p]`` is left as it is.
         grads: K * P strided tensors, task-major, as for :func:`combine`.
-        weights: [K], float64, on the gradients' device.
+        weights: [K] or [P, K], float64, on the gradients' device, as for :func:`combine`.
         accumulate: add to ``out`` (as ``.grad`` accumulates) instead of overwriting it.
 
     Raises:
@@ -134,5 +147,5 @@ def combine_(out: Sequence[Tensor], grads: Sequence[Tensor], weights: Tensor, *,
             or is not dense.
     """
     check_not_empty("combine_", grads)
-    check_out_not_empty("combine_", out, grads, weights.numel())
+    check_out_not_empty("combine_", out, grads, weights.shape[-1] if weights.dim() else 1)
     _combine_(list(out), list(grads), weights, accumulate)

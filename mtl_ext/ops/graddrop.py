@@ -11,8 +11,11 @@ from mtl_ext.ops.checks import (
     check_out,
     check_out_not_empty,
     check_task_grads,
+    first_present,
     new_output,
 )
+from mtl_ext.ops.combine import combine_
+from mtl_ext.ops.gram import gram
 from mtl_ext.ops.philox import philox_uniform
 from mtl_ext.ops.registry import define_operator
 
@@ -56,22 +59,30 @@ def _passed_sum(
     else:
         index = torch.arange(out.numel(), device=out.device).as_strided(out.shape, out.stride())
         draw = philox_uniform(seed, param, index)
-    threshold = 2 * draw.to(wide) - 1
-    values = [(k, grad.to(wide)) for k, grad in enumerate(column) if grad.numel() > 0]
-    total = torch.zeros_like(out, dtype=wide)
-    magnitude = torch.zeros_like(total)
-    for _, value in values:
+    values = {k: grad.to(wide) for k, grad in enumerate(column) if grad.numel() > 0}
+    factors = task_factors(values, draw, leak, sigmoid, kappa)
+    result = torch.zeros_like(out, dtype=wide)
+    for k, value in values.items():
+        result += factors[k] * value
+    return result
+
+
+def task_factors(
+    values: dict[int, Tensor], draw: Tensor, leak: Tensor | None, sigmoid: bool, kappa: float
+) -> dict[int, Tensor]:
+    """Task -> what its gradient is multiplied by: 1 where its value has the sign that passes, else its leak."""
+    first = next(iter(values.values()))
+    total, magnitude = torch.zeros_like(first), torch.zeros_like(first)
+    for value in values.values():
         total += value
         magnitude += value.abs()
-    factor = torch.tensor(kappa, dtype=wide, device=out.device)
-    score = torch.tanh(factor * (total / magnitude)) if sigmoid else factor * total
+    threshold = 2 * draw.to(first.dtype) - 1
+    steepness = first.new_tensor(kappa)
+    score = torch.tanh(steepness * (total / magnitude)) if sigmoid else steepness * total
     bound = threshold if sigmoid else threshold * magnitude
-    sign = (score > bound).to(wide) - (score < bound).to(wide)
-    result = torch.zeros_like(total)
-    for k, value in values:
-        leaked = value.new_zeros(()) if leak is None else leak[k].to(wide)
-        result += torch.where(value * sign > 0, value.new_ones(()), leaked) * value
-    return result
+    sign = (score > bound).to(first.dtype) - (score < bound).to(first.dtype)
+    leaks = first.new_zeros(max(values) + 1) if leak is None else leak.to(first.dtype)
+    return {k: torch.where(value * sign > 0, first.new_ones(()), leaks[k]) for k, value in values.items()}
 
 
 def graddrop_fake(
@@ -136,6 +147,17 @@ _graddrop_ = define_operator(
 )
 
 
+def norm_factor(result: Sequence[Tensor], squared_norm: Tensor) -> Tensor:
+    """[1] float64: what brings `result` to a norm; 0 where it is zero."""
+    found = gram(result, 1).flatten()
+    return torch.where(found == 0, 0.0, (squared_norm / found).sqrt())
+
+
+def squared_norm_of_sum(grads: Sequence[Tensor], num_tasks: int) -> Tensor:
+    """``||sum_k g_k||^2``, a float64 scalar."""
+    return gram(grads, num_tasks).sum().clamp(min=0)
+
+
 @torch.no_grad()
 def graddrop(
     grads: Sequence[Tensor],
@@ -146,6 +168,7 @@ def graddrop(
     leak: Tensor | None = None,
     sigmoid: bool = False,
     kappa: float = 1.0,
+    keep_grad_norm: bool = False,
 ) -> list[Tensor]:
     """GradDrop (Chen et al. 2020): a random sign per element, by its purity, and the sum of the gradients that have it.
 
@@ -165,6 +188,10 @@ def graddrop(
         leak: [K], float64, in [0, 1], on the gradients' device; None: zeros.
         sigmoid: f is ``sigmoid(4 kappa (p - 1/2))`` instead of ``kappa (p - 1/2) + 1/2``.
         kappa: steepness of f; 1 without ``sigmoid`` is the identity.
+        keep_grad_norm: scale the result, all P tensors together, to the norm of the plain sum ``sum_k g_k``; a zero
+            result stays zero. Costs another pass over the gradients (their Gram matrix) and two over the result, which
+            is rounded twice. The authors' code multiplies by the inverse of this ratio; TorchJD and LibMTL do not
+            scale.
 
     Returns:
         P tensors as from :func:`mtl_ext.ops.combine`. Sums run in task order, in float32 (float64 for float64). For the
@@ -177,6 +204,8 @@ def graddrop(
     """
     check_not_empty("graddrop", grads)
     result: list[Tensor] = _graddrop(list(grads), num_tasks, seed, list(uniform), leak, sigmoid, kappa)
+    if keep_grad_norm:
+        combine_(result, result, norm_factor(result, squared_norm_of_sum(grads, num_tasks)))
     return result
 
 
@@ -192,6 +221,7 @@ def graddrop_(
     sigmoid: bool = False,
     kappa: float = 1.0,
     accumulate: bool = False,
+    keep_grad_norm: bool = False,
 ) -> None:
     """Writes GradDrop's gradient over existing tensors, or adds it to them.
 
@@ -206,6 +236,8 @@ def graddrop_(
         sigmoid: as for :func:`graddrop`.
         kappa: as for :func:`graddrop`.
         accumulate: add to ``out`` (as ``.grad`` accumulates) instead of overwriting it.
+        keep_grad_norm: as for :func:`graddrop`; what was in ``out`` is not scaled. With ``accumulate`` the result needs
+            memory of its own first.
 
     Raises:
         RuntimeError: as :func:`graddrop`, or a tensor of ``out`` differs from its gradients in shape, dtype or device,
@@ -213,4 +245,14 @@ def graddrop_(
     """
     check_not_empty("graddrop_", grads)
     check_out_not_empty("graddrop_", out, grads, num_tasks)
-    _graddrop_(list(out), list(grads), num_tasks, seed, list(uniform), leak, sigmoid, kappa, accumulate)
+    arguments = (list(grads), num_tasks, seed, list(uniform), leak, sigmoid, kappa)
+    if not keep_grad_norm:
+        _graddrop_(list(out), *arguments, accumulate)
+        return
+    squared_norm = squared_norm_of_sum(grads, num_tasks)  # before `out`, which may be the first task's, is written
+    dropped = [torch.empty_like(tensor) for tensor in out] if accumulate else list(out)
+    _graddrop_(dropped, *arguments, False)
+    # Parameters that no task reaches are neither measured nor scaled.
+    absent = [first_present(grads, param, len(out)) is None for param in range(len(out))]
+    dropped = [tensor.new_empty(0) if skip else tensor for skip, tensor in zip(absent, dropped, strict=True)]
+    combine_(out, dropped, norm_factor(dropped, squared_norm), accumulate=accumulate)

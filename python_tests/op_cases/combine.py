@@ -12,22 +12,38 @@ def task_weights(num_tasks, device, seed=7):
     return weights.to(device)
 
 
+def param_weights(num_params, num_tasks, device, seed=11):
+    """A row for every parameter, each with zeros of its own."""
+    weights = torch.randn(num_params, num_tasks, dtype=torch.float64, generator=generator(seed))
+    unread = torch.arange(num_params)[:, None] % 5 + 1 == torch.arange(num_tasks)
+    return weights.masked_fill(unread, 0.0).to(device)
+
+
 def combine_inputs(seed, device):
-    cases = {name: (grads, task_weights(k, device)) for name, (grads, k) in grad_lists(seed, device).items()}
+    cases = {}
+    for name, (grads, num_tasks) in grad_lists(seed, device).items():
+        cases[name] = (grads, task_weights(num_tasks, device))
+        cases[f"{name}-rows"] = (grads, param_weights(len(grads) // num_tasks, num_tasks, device))
+    rows = param_weights(7, 3, device).T.contiguous().T
+    cases["transposed-rows"] = (list_grads([(9,)] * 7, 3, device=device, seed=seed), rows)
     poisoned = list_grads([(5, 7)], 3, device=device, seed=seed)
     poisoned[1][0, 0] = torch.nan
     cases["weight-zero-is-not-read"] = (poisoned, torch.tensor([1.0, 0.0, 2.0], dtype=torch.float64, device=device))
+    read_elsewhere = list_grads([(5, 7), (8,)], 2, device=device, seed=seed)
+    read_elsewhere[2][0, 0] = torch.nan
+    rows = torch.tensor([[1.0, 0.0], [2.0, 3.0]], dtype=torch.float64, device=device)
+    cases["weight-zero-in-a-row"] = (read_elsewhere, rows)
     cases["all-weights-zero"] = (poisoned, torch.zeros(3, dtype=torch.float64, device=device))
     return cases
 
 
 def check_combined(grads, weights, result, start=None):
     """Each output within the rounding of K + 2 sequential operations of the exact sum (plus `start`)."""
-    num_tasks = len(weights)
+    num_tasks = weights.shape[-1]
     num_params = len(grads) // num_tasks
-    values = weights.cpu().numpy().astype(np.longdouble)
+    rows = weights.expand(num_params, num_tasks).cpu().numpy().astype(np.longdouble)
     assert len(result) == num_params
-    for param in range(num_params):
+    for param, values in enumerate(rows):
         column = grads[param::num_params]
         present = [k for k in range(num_tasks) if column[k].numel() > 0 and values[k] != 0]
         if all(grad.numel() == 0 for grad in column):
@@ -52,7 +68,7 @@ def check_combined(grads, weights, result, start=None):
 def combine_into_inputs(seed, device):
     cases = {}
     for name, (grads, weights) in combine_inputs(seed, device).items():
-        num_params = len(grads) // len(weights)
+        num_params = len(grads) // weights.shape[-1]
         columns = [grads[param::num_params] for param in range(num_params)]
         likes = [next((grad for grad in column if grad.numel()), column[0]) for column in columns]
         for accumulate in (False, True):
@@ -73,8 +89,12 @@ def combine_errors(*, in_place):
     }
     bad_weights = {
         "weights-dtype": (weights.float(), "weights has dtype torch.float32, expected torch.float64"),
-        "weights-shape": (weights[None], "weights has shape [1, 2], expected [K]"),
-        "no-weights": (weights[:0], "weights has shape [0], expected [K] with K at least 1"),
+        "weights-dimensions": (weights[None, None], "weights has shape [1, 1, 2], expected [K] or [P, K] with K at"),
+        "weights-rows": (
+            weights[None],
+            "weights has shape [1, 2], expected [K], or [P, K] with P = len(grads) / K where",
+        ),
+        "no-weights": (weights[:0], "weights has shape [0], expected [K] or [P, K] with K at least 1"),
     }
     for name, (bad, message) in bad_weights.items():
         errors[name] = ((out, grads, bad, False) if in_place else (grads, bad), message)

@@ -47,23 +47,27 @@ def drawn(param, seed, uniform, like):
     return in_memory_order(uniform_numbers(seed, step, param, like.numel()), like)
 
 
-def check_column(column, draw, leak, sigmoid, kappa, found, start):
-    """The mask by plain arithmetic of the column's type, the sum in extended precision."""
+def check_column(column, draw, leak, sigmoid, kappa, found, start, marginal=lambda value: value):
+    """The mask by plain arithmetic of the column's type, the sum in extended precision.
+
+    marginal: from a gradient to what decides its mask.
+    """
     wide = np.float64 if found.dtype == torch.float64 else np.float32
     values = [grad.cpu().double().numpy().astype(wide) for grad in column if grad.numel() > 0]
     leaks = [leak[k] for k, grad in enumerate(column) if grad.numel() > 0]
-    total, magnitude = np.zeros(found.shape, wide), np.zeros(found.shape, wide)
-    for value in values:
+    deciding = [marginal(value) for value in values]
+    total, magnitude = np.zeros(draw.shape, wide), np.zeros(draw.shape, wide)
+    for value in deciding:
         total, magnitude = total + value, magnitude + np.abs(value)
     threshold = wide(2) * draw.astype(wide) - wide(1)
     with np.errstate(invalid="ignore"):
         score = np.tanh(wide(kappa) * (total / magnitude)) if sigmoid else wide(kappa) * total
     bound = threshold if sigmoid else threshold * magnitude
-    masks = [[(v > 0) & (score > bound) | (v < 0) & (score < bound) for v in values]]
+    masks = [[(v > 0) & (score > bound) | (v < 0) & (score < bound) for v in deciding]]
     if sigmoid:  # tanh may differ by 4 ulp: where that decides, the other mask is right as well
         close = np.abs(score - bound) <= 4 * np.spacing(np.abs(score))
         assert close.sum() <= 1 + 1e-5 * close.size
-        masks += [[(v > 0) & ~(score > bound) | (v < 0) & ~(score < bound) for v in values]]
+        masks += [[(v > 0) & ~(score > bound) | (v < 0) & ~(score < bound) for v in deciding]]
     exactness = [is_sum(values, leaks, mask, found, start) for mask in masks]
     right = exactness[0] | (exactness[1] & close if sigmoid else False)
     assert right.all()
