@@ -79,14 +79,16 @@ def dual_cone_residual(arguments: tuple[Any, ...], weights: Array) -> float:
     products = gram @ v
     violation = np.where(v > lower, np.abs(products), np.maximum(-products, 0)) / lengths
     size = max(np.sqrt(max(v @ products, 0)), 1e-5 * (np.abs(v) @ lengths))
-    return float(violation.max() / size) if (v >= lower).all() else np.inf
+    if (v < lower).any():
+        return np.inf
+    return float(violation.max() / size) if size > 0 else 0.0
 
 
 def dual_cone_excess(arguments: tuple[Any, ...], weights: Array, oracle: Array) -> float:
     """How much longer our combination is, squared, relative to its terms."""
     gram, v, o = extended(arguments[0], weights, oracle)
     terms = np.abs(o) @ np.sqrt(np.diag(gram))
-    return float(max(v @ gram @ v - o @ gram @ o, 0) / terms**2)
+    return float(max(v @ gram @ v - o @ gram @ o, 0) / terms**2) if terms > 0 else float(np.abs(v).max())
 
 
 def simplex_residual(arguments: tuple[Any, ...], weights: Array) -> float:

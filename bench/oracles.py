@@ -74,8 +74,7 @@ def dual_cone(gram: Array, lower: Array) -> Array | None:
     """``argmin v^T G v``, ``v >= lower``."""
     unit, lengths = unit_gram(gram)
     bounds = lower * lengths
-    scale = np.abs(bounds).max()
-    size = len(gram)
+    scale, size = np.abs(bounds).max() or 1.0, len(gram)
     rows = [(-np.eye(size), -bounds / scale, clarabel.NonnegativeConeT)]
     solution = conic(2 * unit, np.zeros(size), rows)
     return None if solution is None else np.maximum(solution * scale, bounds) / lengths

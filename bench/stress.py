@@ -263,7 +263,8 @@ def answers(solver: Solver, batch: Batch) -> list[Answer]:
     weights, certificates, statuses = (tensor.numpy() for tensor in getattr(torch.ops.mtl_ext, solver.op)(*tensors))
     found = []
     for index in np.ndindex(certificates.shape):
-        problem = [part_of(value, index) for value in arguments]
+        rest = [value[index] if isinstance(value, np.ndarray) else value for value in arguments[1:]]
+        problem = [arguments[0][index[0]], *rest]
         present = np.diag(problem[0]) > 0 if problem[0].ndim == 2 else np.ones(len(problem[0]), bool)
         if not present.any():
             continue
@@ -271,13 +272,6 @@ def answers(solver: Solver, batch: Batch) -> list[Answer]:
         name = f"{solver.op} K={batch.number} problem {index}"
         found.append(Answer(name, reduced, weights[index][present], float(certificates[index]), int(statuses[index])))
     return found
-
-
-def part_of(value: Any, index: tuple[int, ...]) -> Any:
-    """One problem's part of an argument: of the matrices [B, K, K] by the first index, of vectors by all."""
-    if not isinstance(value, np.ndarray):
-        return value
-    return value[index] if value.ndim == len(index) + 1 else value[index[0]]
 
 
 def present_part(value: Any, present: Array) -> Any:
