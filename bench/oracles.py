@@ -138,6 +138,18 @@ def imtl_g(gram: Array, eps: float) -> Array | None:
     return None if abs(v.sum()) < 1e-3 * np.abs(v).sum() else v / v.sum()
 
 
+def imtl_g_sum(gram: Array, eps: float) -> float:
+    """``|sum(v)|`` over what counts as 0, ``K eps sum |v|``: the smallest for cuts of the spectrum near ``eps``."""
+    found = []
+    values, vectors = np.linalg.eigh(gram / np.trace(gram))
+    target = vectors.T @ np.sqrt(np.diag(gram / np.trace(gram)))
+    for factor in (0.25, 1.0, 4.0):
+        kept = values > values[-1] * len(gram) * eps * factor
+        v = vectors[:, kept] @ (target[kept] / values[kept])
+        found.append(abs(v.sum()) / (len(gram) * eps * np.abs(v).sum()))
+    return min(found)
+
+
 def aligned(gram: Array, scale_mode: str, eps: float) -> Array | None:
     """``w = sqrt(s) V Lambda^(-1/2) V^T 1`` over the kept eigenpairs, s their smallest, lower median or mean."""
     kept = spectrum(gram, eps)

@@ -111,7 +111,7 @@ PEERS = {
         lambda answer: answer[0],
         weights_target=HUNDRED,
     ),
-    "CAGrad": Peer("cagrad", lambda k: peer.CAGrad(0.4), lambda g: (g, 0.4)),
+    "CAGrad": Peer("cagrad", lambda k: peer.CAGrad(0.4), lambda g: (g, 0.4, EPS)),
     "NashMTL": Peer(
         "nash",
         lambda k: peer.NashMTL(k),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_map
 
 from bench.floor import Work
 from mtl_ext import ops
@@ -147,12 +148,10 @@ def check_result(op: str, function: Callable[..., Any], arguments: tuple[Any, ..
         AssertionError: the result is wrong.
     """
     case = CASES[op]
-    if case.mutates:
-        written = [tensor.clone() for tensor in arguments[0]]
-        function(written, *arguments[1:])
-        case.check(arguments, written)
-    else:
-        case.check(arguments, function(*arguments))
+    written = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, arguments[: case.mutates])
+    returned = function(*written, *arguments[case.mutates :])
+    results = [*written, *([] if case.mutates and returned is None else [returned])]
+    case.check(arguments, results[0] if len(results) == 1 else results)
 
 
 def by_tasks(bounds: Mapping[int, float]) -> Callable[[int], Target | None]:
