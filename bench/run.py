@@ -34,7 +34,7 @@ TABLE = {
     "of floor": 8,
     "of bytes": 8,
     "limit": 10,
-    "also": 24,
+    "also": 30,
     "target": 7,
     "verdict": 14,
 }
@@ -53,6 +53,7 @@ def measure(rows: list[Row], lists: Lists, threads: int, rounds: int) -> list[Re
     times = interleaved(functions, rounds)
     rates = best_rates(probes, {name: min(times[name]) for name in probes})
     found = [record(row, lists, threads, times, rates) for row in rows]
+    found += [rate_record(resource, rate, lists, threads) for resource, rate in rates.items()]
     if halves is not None:
         found.append(half_record(halves, threads, times))
     return found
@@ -87,6 +88,13 @@ def record(row: Row, lists: Lists, threads: int, times: Times, rates: dict[str, 
     if line.fraction_of_floor is not None and line.fraction_of_floor > 1.05:
         line.verdict = BROKEN
     return line
+
+
+def rate_record(resource: str, rate: float, lists: Lists, threads: int) -> Record:
+    """A line for what the machine itself can do, in 1e9 per second."""
+    sizes = {"K": lists.num_tasks, "P": len(lists.sizes), "N": lists.columns}
+    quantity = f"1e9 {resource} per second"
+    return Record("floor", "machine", "probe", threads=threads, **sizes, quantity=quantity, value=rate / 1e6)
 
 
 def half_record(halves: Lists, threads: int, times: Times) -> Record:
