@@ -20,8 +20,7 @@ from torch import Tensor
 
 from bench import records
 from bench.records import Record, verdict
-from bench.rows import Lists, make_lists, resnet_sizes
-from bench.run import COLUMNS
+from bench.rows import COLUMNS, Lists, make_lists, resnet_sizes
 from bench.timing import interleaved, percentiles, wait_until_quiet
 from mtl_ext import ops
 

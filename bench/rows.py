@@ -19,6 +19,9 @@ from mtl_ext import ops
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "python_tests"))
 CASES = importlib.import_module("op_cases").CASES
 
+# K -> N.
+COLUMNS = {2: 10_000_000, 3: 10_000_000, 8: 10_000_000, 20: 5_000_000, 40: 5_000_000}
+CHECKED_COLUMNS = 200_000  # what the oracles, in extended precision, can afford
 # Sizes of a ResNet-18's parameters in order; a list takes them from the start, scaled to its number of scalars.
 RESNET_SIZES = (
     (9408, 64, 64)

@@ -14,11 +14,9 @@ import torch
 from bench import records
 from bench.floor import MEMORY, best_rates, compute_probes, floors, memory_probes
 from bench.records import BROKEN, Record, verdict
-from bench.rows import ROWS, Lists, Row, make_lists, resnet_sizes
+from bench.rows import CHECKED_COLUMNS, COLUMNS, ROWS, Lists, Row, make_lists, resnet_sizes
 from bench.timing import Times, interleaved, percentiles, wait_until_quiet
 
-COLUMNS = {2: 10_000_000, 3: 10_000_000, 8: 10_000_000, 20: 5_000_000, 40: 5_000_000}
-CHECKED_COLUMNS = 200_000  # what the oracles, in extended precision, can afford
 # Time of gram on bfloat16 over that on float32.
 HALF_TARGETS = {2: "<=1", 3: "<=1", 8: "<=1", 20: "<=1.15", 40: "<=1.15"}
 TABLE = {

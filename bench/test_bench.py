@@ -16,14 +16,13 @@ from bench import records
 from bench.floor import best_rates, compute_probes, floors, memory_probes
 from bench.peers import PEERS
 from bench.records import Record
-from bench.rows import CASES, ROWS, Lists, check_result, make_lists, resnet_sizes
+from bench.rows import CASES, CHECKED_COLUMNS, ROWS, Lists, check_result, make_lists, resnet_sizes
 from bench.timing import interleaved, peak_megabytes, percentiles
 from mtl_ext import ops
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 PARAMS, COLUMNS, TASKS = 12, 4_000_000, (3, 8)
-CHECKED_COLUMNS = 200_000  # what the oracles, in extended precision, can afford
 SOLVER_TASKS = (3, 8, 64)
 # Without branches on values. graddrop's reference is one too, but inductor takes minutes over Philox's ten rounds.
 COMPILED = ("gram", "combine_", "saliency_entropy", "perturb_", "finite_difference_")
