@@ -7,7 +7,7 @@ KERNEL_SOURCES := $(shell find csrc -type f) setup.py
 export OMP_NUM_THREADS ?= 1
 export MTL_EXT_EMULATION = 1
 
-.PHONY: demo test bench lint gpu-check cmake clean
+.PHONY: demo test bench stress lint gpu-check cmake clean
 
 demo: $(VENV)/built
 	$(BIN)/mtl-ext demo
@@ -16,14 +16,19 @@ demo: $(VENV)/built
 test: $(VENV)/built
 	MTL_EXT_REQUIRE_KERNELS=1 $(BIN)/python -m pytest python_tests $(PYTEST_ARGS)
 
+# All benchmarks, or `make bench BENCH_ARGS=--quick` to see that they work.
 bench: $(VENV)/built
-	$(BIN)/python -m bench.run
+	$(BIN)/python -m bench $(BENCH_ARGS)
+
+# Thousands of random matrices per solver, against independent solvers.
+stress: $(VENV)/built
+	$(BIN)/python -m bench.stress
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	find csrc python_tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' | xargs $(BIN)/clang-format --dry-run -Werror
+	find csrc python_tests bench -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' | xargs $(BIN)/clang-format --dry-run -Werror
 
 # On a machine with a GPU: every operator test and the gram benchmark on the device.
 gpu-check: $(VENV)/built

@@ -1,8 +1,9 @@
 """Certificates recomputed in extended precision, and how much worse an answer is than an oracle's.
 
-Arguments are those of the operator for one problem, without the tasks whose gradient is zero.
+Each residual is the one that the operator's docstring promises, so that it may be held to the same bound.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,92 +11,136 @@ import numpy as np
 from bench.oracles import Array
 
 
-def extended(*arrays: Array) -> tuple[Array, ...]:
-    """In extended precision."""
-    return tuple(array.astype(np.longdouble) for array in arrays)
+@dataclass(frozen=True)
+class Answer:
+    """What a solver said about one problem.
+
+    Attributes:
+        name: for messages.
+        num_tasks: K, tasks without a gradient included.
+        arguments: the operator's, without the tasks whose gradient is zero.
+        weights: of the tasks that have one.
+    """
+
+    name: str
+    num_tasks: int
+    arguments: tuple[Any, ...]
+    weights: Array
+    certificate: float
+    status: int
+
+    def extended(self) -> tuple[Array, Array]:
+        """The first argument and the weights in extended precision."""
+        return self.arguments[0].astype(np.longdouble), self.weights.astype(np.longdouble)
 
 
-def min_norm_gap(arguments: tuple[Any, ...], weights: Array) -> float:
+def min_norm_gap(answer: Answer) -> float:
     """The duality gap, relative to the square or to 1e-6 of the trace."""
-    gram, w = extended(arguments[0], weights)
+    gram, w = answer.extended()
     products = gram @ w
     value = w @ products
     return float((value - products.min()) / max(value, 1e-6 * np.trace(gram)))
 
 
-def min_norm_excess(arguments: tuple[Any, ...], weights: Array, oracle: Array) -> float:
+def min_norm_excess(answer: Answer, oracle: Array) -> float:
     """How much longer our combination is, squared, relative to the trace."""
-    gram, w, o = extended(arguments[0], weights, oracle)
-    return float(max(w @ gram @ w - o @ gram @ o, 0) / np.trace(gram))
+    gram, w = answer.extended()
+    return float(max(w @ gram @ w - oracle @ gram @ oracle, 0) / np.trace(gram))
 
 
-def alpha_fair_residual(arguments: tuple[Any, ...], weights: Array) -> float:
-    """``max_k |w_k^(1/alpha) (G w)_k - 1|``."""
-    gram, w = extended(arguments[0], weights)
-    alpha = arguments[1] if len(arguments) > 1 else 1.0
-    return float(np.abs(w ** (1 / np.longdouble(alpha)) * (gram @ w) - 1).max()) if (w > 0).all() else np.inf
+def alpha_fair_residual(answer: Answer) -> float:
+    """``|(G w)_k - w_k^(-1/alpha)|`` relative to the latter or to 1e-6 of ``sum_j |G_kj| w_j``, the largest."""
+    gram, w = answer.extended()
+    alpha = np.longdouble(answer.arguments[1] if len(answer.arguments) > 1 else 1.0)
+    if not (w > 0).all():
+        return np.inf
+    wanted = w ** (-1 / alpha)
+    return float((np.abs(gram @ w - wanted) / np.maximum(wanted, 1e-6 * (np.abs(gram) @ w))).max())
 
 
-def relative_difference(arguments: tuple[Any, ...], weights: Array, oracle: Array) -> float:
+def relative_difference(answer: Answer, oracle: Array) -> float:
     """Of the weights, each counted by its gradient's length."""
-    lengths = np.sqrt(np.diag(arguments[0]))
-    return float(np.abs((weights - oracle) * lengths).max() / np.abs(oracle * lengths).max())
+    lengths = np.sqrt(np.diag(answer.arguments[0]))
+    return float(np.abs((answer.weights - oracle) * lengths).max() / np.abs(oracle * lengths).max())
 
 
-def cagrad_value(gram: Array, c: float, simplex_weights: Array) -> tuple[Array, Array]:
-    """CAGrad's objective, its gradient."""
-    mean = gram.mean(1)
-    radius = c * np.sqrt(max(mean.mean(), 0))
-    products = gram @ simplex_weights
-    length = np.sqrt(max(simplex_weights @ products, 0))
+def cagrad_objective(answer: Answer, w: Array, radius: Array) -> tuple[Array, Array, Array]:
+    """CAGrad's F at a point of the simplex, its gradient, and the size to which both are compared."""
+    gram = answer.extended()[0]
+    mean = gram.sum(1) / answer.num_tasks
+    products = gram @ w
+    length, typical = np.sqrt(max(w @ products, 0)), np.sqrt(np.diag(gram).mean())
     gradient = mean + radius * products / length
-    return simplex_weights @ gradient, gradient
+    size = (1 + 1 / answer.arguments[1]) * radius * typical * max(1, 1e-3 * typical / length) ** 2
+    return w @ gradient, gradient, size
 
 
-def on_simplex(weights: Array) -> Array:
-    """CAGrad's w from the weights of its combination, ``1 / K + lambda w``."""
-    part = np.maximum(weights - np.longdouble(1) / len(weights), 0)
-    return part / part.sum() if part.sum() > 0 else np.full_like(weights, 1 / len(weights))
+def cagrad_radius(answer: Answer) -> tuple[Array, float]:
+    """``sqrt(phi)`` as the answer has it, and the relative error of phi.
+
+    Where the gradients nearly cancel, phi is known to the rounding of the matrix alone; 16 epsilons of a typical square
+    are taken for that.
+    """
+    gram, c = answer.extended()[0], answer.arguments[1]
+    w, excess = cagrad_simplex(answer), answer.extended()[1] - np.longdouble(1) / answer.num_tasks
+    radius = excess.sum() * np.sqrt(max(w @ gram @ w, 0))
+    wanted = c**2 * gram.sum() / answer.num_tasks**2
+    rounding = c**2 * 16 * np.finfo(np.float64).eps * np.diag(gram).mean()
+    return radius, float(max(abs(radius**2 - wanted) - rounding, 0) / wanted)
 
 
-def cagrad_gap(arguments: tuple[Any, ...], weights: Array) -> float:
-    """The duality gap of CAGrad's problem, relative to its terms' size."""
-    gram, w = extended(arguments[0], weights)
-    value, gradient = cagrad_value(gram, arguments[1], on_simplex(w))
-    return float((value - gradient.min()) / max(abs(value), gram.mean(), 1e-6 * np.trace(gram)))
+def cagrad_simplex(answer: Answer) -> Array:
+    """The w on the simplex, from the weights ``1 / K + lambda w`` of the combination, their rounding taken as 0."""
+    part = answer.extended()[1] - np.longdouble(1) / answer.num_tasks
+    part[part < 4 * np.finfo(np.float64).eps / answer.num_tasks] = 0
+    return part / part.sum() if part.sum() > 0 else np.full_like(part, 1 / len(part))
 
 
-def cagrad_excess(arguments: tuple[Any, ...], weights: Array, oracle: Array) -> float:
-    """How much larger our objective is, relative to the trace."""
-    gram, w, o = extended(arguments[0], weights, oracle)
-    values = [cagrad_value(gram, arguments[1], each)[0] for each in (on_simplex(w), o)]
-    return float(max(values[0] - values[1], 0) / np.trace(gram))
+def cagrad_gap(answer: Answer) -> float:
+    """The duality gap ``F(w) - min_k g_k^T d``, or the error of phi, the larger of the two."""
+    radius, error = cagrad_radius(answer)
+    value, gradient, size = cagrad_objective(answer, cagrad_simplex(answer), radius)
+    return max(float((value - gradient.min()) / size), error)
 
 
-def dual_cone_residual(arguments: tuple[Any, ...], weights: Array) -> float:
+def cagrad_excess(answer: Answer, oracle: Array) -> float:
+    """How much larger our objective is."""
+    radius, _ = cagrad_radius(answer)
+    value, _, size = cagrad_objective(answer, cagrad_simplex(answer), radius)
+    return float(max(value - cagrad_objective(answer, oracle.astype(np.longdouble), radius)[0], 0) / size)
+
+
+def dual_cone_residual(answer: Answer) -> float:
     """The largest violated product per gradient's length, relative to the combination or 1e-5 of its terms."""
-    gram, lower, v = extended(arguments[0], arguments[1], weights)
-    lengths = np.sqrt(np.diag(gram))
+    gram, v = answer.extended()
+    lower, lengths = answer.arguments[1], np.sqrt(np.diag(gram))
+    if (v < lower).any():
+        return np.inf
     products = gram @ v
     violation = np.where(v > lower, np.abs(products), np.maximum(-products, 0)) / lengths
     size = max(np.sqrt(max(v @ products, 0)), 1e-5 * (np.abs(v) @ lengths))
-    return float(violation.max() / size) if (v >= lower).all() else np.inf
+    return float(violation.max() / size) if size > 0 else 0.0
 
 
-def dual_cone_excess(arguments: tuple[Any, ...], weights: Array, oracle: Array) -> float:
+def dual_cone_excess(answer: Answer, oracle: Array) -> float:
     """How much longer our combination is, squared, relative to its terms."""
-    gram, v, o = extended(arguments[0], weights, oracle)
-    terms = np.abs(o) @ np.sqrt(np.diag(gram))
-    return float(max(v @ gram @ v - o @ gram @ o, 0) / terms**2)
+    gram, v = answer.extended()
+    terms = np.abs(oracle) @ np.sqrt(np.diag(gram))
+    return float(max(v @ gram @ v - oracle @ gram @ oracle, 0) / terms**2) if terms > 0 else float(np.abs(v).max())
 
 
-def simplex_residual(arguments: tuple[Any, ...], weights: Array) -> float:
+def simplex_residual(answer: Answer) -> float:
     """How far from the simplex, or the gap of the projection."""
-    values, w = extended(arguments[0], weights)
+    values, w = answer.extended()
     rest = values - values.max() - w
     return float(max(abs(w.sum() - 1), rest.max() - w @ rest, -w.min()))
 
 
-def own_answer(*_: Any) -> float:
-    """For answers without an optimality condition of their own: only the oracle judges them."""
+def largest_difference(answer: Answer, oracle: Array) -> float:
+    """Of weights that sum to 1."""
+    return float(np.abs(answer.weights - oracle).max())
+
+
+def own_answer(_: Answer) -> float:
+    """For weights without an optimality condition of their own: the oracle alone judges them."""
     return 0.0

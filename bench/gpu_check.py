@@ -10,13 +10,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch.utils._pytree import tree_map
 
+from bench.peers import PEERS
+from bench.rows import CHECKED_COLUMNS, COLUMNS, ROWS, make_lists, resnet_sizes
 from mtl_ext import ops
 from mtl_ext.methods import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
+ONE_PROBLEM = ("pcgrad",)  # takes no batch
 
 
 def milliseconds(function: Callable[[], object], rounds: int = 20) -> float:
@@ -80,34 +85,63 @@ def methods_check() -> str:
     return "gradients as on the CPU"
 
 
-def timings() -> list[str]:
-    """Markdown rows: kernel time, its fraction of a copy's bandwidth, and plain PyTorch's time."""
-    rows = ["| op | K | N | ms | of copy bandwidth | plain ms | speed-up |", "|---|---|---|---|---|---|---|"]
-    columns = 10_000_000
-    for num_tasks in (2, 3, 8, 20, 40):
-        jacobian = torch.randn(num_tasks, columns, device="cuda")
-        grads, target = list(jacobian), torch.empty_like(jacobian)
-        weights = torch.rand(num_tasks, dtype=torch.float64, device="cuda")
-        narrow, out = weights.float(), torch.empty(columns, device="cuda")
-        copy_rate = 2 * jacobian.nbytes / milliseconds(lambda a=target, b=jacobian: a.copy_(b))
-        cases = {
-            "gram": (
-                lambda g=grads: ops.gram(g, len(g)),
-                lambda j=jacobian: j @ j.T,
-                jacobian.nbytes,
-            ),
-            "combine_": (
-                lambda g=grads, w=weights, o=out: ops.combine_([o], g, w),
-                lambda j=jacobian, w=narrow, o=out: torch.mv(j.T, w, out=o),
-                jacobian.nbytes + out.nbytes,
-            ),
-        }
-        for op, (kernel, plain, moved) in cases.items():
-            ours, theirs = milliseconds(kernel), milliseconds(plain)
-            fraction = moved / ours / copy_rate
-            row = (op, num_tasks, columns, f"{ours:.3f}", f"{fraction:.2f}", f"{theirs:.3f}", f"{theirs / ours:.2f}")
-            rows.append("| " + " | ".join(map(str, row)) + " |")
+def list_timings(device: str = "cuda") -> list[str]:
+    """Markdown rows of the operators on lists: time, fraction of a copy's bandwidth, and torch._foreach's time."""
+    rows = ["| op | K | P | N | ms | GB/s | of copy bandwidth | foreach ms |", "|---|---|---|---|---|---|---|---|"]
+    for num_tasks, columns in COLUMNS.items():
+        lists = make_lists(num_tasks, resnet_sizes(60, columns), device)
+        copied = torch.empty(num_tasks * columns, device=device)
+        source = torch.empty_like(copied)
+        copy_rate = 2 * copied.nbytes / milliseconds(lambda a=copied, b=source: a.copy_(b))
+        for row in ROWS.values():
+            if row.num_tasks is not None and num_tasks not in row.num_tasks:
+                continue
+            row.check(make_lists(num_tasks, resnet_sizes(60, CHECKED_COLUMNS), device))
+            ours = milliseconds(row.call(lists))
+            foreach = ""
+            if row.foreach is not None:
+                arguments = row.arguments(lists)
+                foreach = f"{milliseconds(lambda f=row.foreach, a=arguments: f(*a)):.3f}"
+            rate = row.work(lists).bytes / ours
+            cells = (
+                row.op,
+                num_tasks,
+                60,
+                columns,
+                f"{ours:.3f}",
+                f"{rate / 1e6:.0f}",
+                f"{rate / copy_rate:.2f}",
+                foreach,
+            )
+            rows.append(f"| {' | '.join(map(str, cells))} |")
     return rows
+
+
+def solver_timings(device: str = "cuda") -> list[str]:
+    """Markdown rows of the solvers: one problem, and a thousand, in microseconds per call."""
+    rows = ["| op | K | one problem, us | 1,000 problems, us |", "|---|---|---|---|"]
+    for op in dict.fromkeys(method.op for method in PEERS.values() if method.arguments is not None):
+        method = next(method for method in PEERS.values() if method.op == op and method.arguments is not None)
+        for num_tasks in (3, 8, 20, 64):
+            matrix = torch.randn(num_tasks, 2 * num_tasks + 1, dtype=torch.float64)
+            arguments = tree_map(on_device(device), method.arguments(matrix @ matrix.T))
+            function = getattr(torch.ops.mtl_ext, op)
+            cells = [op, num_tasks, f"{1e3 * milliseconds(lambda f=function, a=arguments: f(*a)):.1f}", ""]
+            if op not in ONE_PROBLEM:
+                many = tree_map(lambda x: x.expand(1000, *x.shape).contiguous() if is_tensor(x) else x, arguments)
+                cells[3] = f"{1e3 * milliseconds(lambda f=function, a=many: f(*a)):.1f}"
+            rows.append(f"| {' | '.join(map(str, cells))} |")
+    return rows
+
+
+def is_tensor(value: object) -> bool:
+    """Whether an argument is one."""
+    return isinstance(value, torch.Tensor)
+
+
+def on_device(device: str) -> Callable[[Any], Any]:
+    """Moves tensors, leaves the rest."""
+    return lambda value: value.to(device) if is_tensor(value) else value
 
 
 def main() -> None:
@@ -133,7 +167,9 @@ def main() -> None:
         f"- methods: {methods}",
         f"- CUDA graph of the whole path: {capture}",
         "",
-        *timings(),
+        *list_timings(),
+        "",
+        *solver_timings(),
     ]
     (ROOT / "gpu_report.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))

@@ -74,8 +74,7 @@ def dual_cone(gram: Array, lower: Array) -> Array | None:
     """``argmin v^T G v``, ``v >= lower``."""
     unit, lengths = unit_gram(gram)
     bounds = lower * lengths
-    scale = np.abs(bounds).max()
-    size = len(gram)
+    scale, size = np.abs(bounds).max() or 1.0, len(gram)
     rows = [(-np.eye(size), -bounds / scale, clarabel.NonnegativeConeT)]
     solution = conic(2 * unit, np.zeros(size), rows)
     return None if solution is None else np.maximum(solution * scale, bounds) / lengths
@@ -137,6 +136,18 @@ def imtl_g(gram: Array, eps: float) -> Array | None:
     values, vectors = kept
     v = vectors @ ((vectors.T @ np.sqrt(np.diag(gram / np.trace(gram)))) / values)
     return None if abs(v.sum()) < 1e-3 * np.abs(v).sum() else v / v.sum()
+
+
+def imtl_g_sum(gram: Array, eps: float) -> float:
+    """``|sum(v)|`` over what counts as 0, ``K eps sum |v|``: the smallest for cuts of the spectrum near ``eps``."""
+    found = []
+    values, vectors = np.linalg.eigh(gram / np.trace(gram))
+    target = vectors.T @ np.sqrt(np.diag(gram / np.trace(gram)))
+    for factor in (0.25, 1.0, 4.0):
+        kept = values > values[-1] * len(gram) * eps * factor
+        v = vectors[:, kept] @ (target[kept] / values[kept])
+        found.append(abs(v.sum()) / (len(gram) * eps * np.abs(v).sum()))
+    return min(found)
 
 
 def aligned(gram: Array, scale_mode: str, eps: float) -> Array | None:

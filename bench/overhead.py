@@ -57,9 +57,12 @@ def main() -> None:
         SystemExit: a kernel is missing.
     """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer calls")
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--wait", type=float, default=60.0, help="seconds to wait for a quiet machine")
     options = parser.parse_args()
+    if options.quick:
+        options.rounds = 50
     torch.set_num_threads(1)
     busy = wait_until_quiet(options.wait)
     print(f"{TASKS} x {PARAMS} tensors of {ELEMENTS} elements, minima of {options.rounds} calls")

@@ -20,8 +20,7 @@ from torch import Tensor
 
 from bench import records
 from bench.records import Record, verdict
-from bench.rows import Lists, make_lists, resnet_sizes
-from bench.run import COLUMNS
+from bench.rows import COLUMNS, Lists, make_lists, resnet_sizes
 from bench.timing import interleaved, percentiles, wait_until_quiet
 from mtl_ext import ops
 
@@ -53,16 +52,18 @@ class Peer:
     """One method on both sides.
 
     Attributes:
-        op: the operator that finds the weights.
+        op: the operator that finds the weights, or the gradient itself.
         aggregator: K -> TorchJD's aggregator.
-        weights: gram -> weights [K], by this package.
+        arguments: gram -> the operator's arguments; None where the method needs no Gram matrix.
+        weights: the operator's result -> weights [K].
         target: of the whole aggregation.
         weights_target: K -> target of the weights alone; a K without one is not timed.
     """
 
     op: str
     aggregator: Callable[[int], Any]
-    weights: Callable[[Tensor], Tensor]
+    arguments: Callable[[Tensor], tuple[Any, ...]] | None = None
+    weights: Callable[[Any], Tensor] = solved
     target: str = ">=3"
     weights_target: tuple[tuple[int, str], ...] = ()
 
@@ -70,45 +71,63 @@ class Peer:
         """Whether the kernel is there."""
         return self.op in ops.OPERATORS and ops.has_kernel(self.op, "cpu")
 
+    def find_weights(self, gram: Tensor) -> Tensor:
+        """The weights, arguments such as random orders drawn on the way."""
+        assert self.arguments is not None, "this method needs no Gram matrix"
+        return self.weights(getattr(torch.ops.mtl_ext, self.op)(*self.arguments(gram)))
 
-def lower_bounds(gram: Tensor, rows: int) -> Tensor:
-    """UPGrad's bounds (a row per task) or DualProj's (one for all), with equal preferences."""
-    preference = torch.full((len(gram),), 1 / len(gram), dtype=torch.float64)
-    return preference.diag() if rows > 1 else preference[None]
+    def weighting(self, num_tasks: int) -> Callable[[Tensor], Tensor]:
+        """TorchJD's way from a Jacobian's factor, or its Gram matrix, to the weights: see `takes_jacobian`."""
+        aggregator = self.aggregator(num_tasks)
+        return aggregator.weighting if self.takes_jacobian else aggregator.gramian_weighting
+
+    @property
+    def takes_jacobian(self) -> bool:
+        """Whether TorchJD's weighting forms the Gram matrix itself."""
+        return self.op == "nash"
 
 
+def upgrad_bounds(gram: Tensor) -> Tensor:
+    """A problem for each task: its preference, 1 / K, as the bound on its weight."""
+    return torch.eye(len(gram), dtype=torch.float64) / len(gram)
+
+
+def dualproj_bounds(gram: Tensor) -> Tensor:
+    """One problem with all preferences as bounds."""
+    return torch.full((1, len(gram)), 1 / len(gram), dtype=torch.float64)
+
+
+HUNDRED = ((64, ">=100"),)
 PEERS = {
-    "MGDA": Peer("min_norm", lambda k: peer.MGDA(), lambda g: solved(ops.min_norm(g))),
+    "MGDA": Peer("min_norm", lambda k: peer.MGDA(), lambda g: (g,)),
     "PCGrad": Peer(
-        "pcgrad",
-        lambda k: peer.PCGrad(),
-        lambda g: ops.pcgrad(g, order_of_tasks(len(g))),
-        weights_target=((64, ">=100"),),
+        "pcgrad", lambda k: peer.PCGrad(), lambda g: (g, order_of_tasks(len(g))), lambda w: w, weights_target=HUNDRED
     ),
     "GradVac": Peer(
         "gradvac",
         lambda k: peer.GradVac(),
-        lambda g: ops.gradvac(g, order_of_tasks(len(g)), torch.zeros_like(g), 0.5)[0],
-        weights_target=((64, ">=100"),),
+        lambda g: (g, order_of_tasks(len(g)), torch.zeros_like(g), 0.5),
+        lambda answer: answer[0],
+        weights_target=HUNDRED,
     ),
-    "CAGrad": Peer("cagrad", lambda k: peer.CAGrad(0.4), lambda g: solved(ops.cagrad(g, 0.4))),
+    "CAGrad": Peer("cagrad", lambda k: peer.CAGrad(0.4), lambda g: (g, 0.4, EPS)),
     "NashMTL": Peer(
         "nash",
         lambda k: peer.NashMTL(k),
-        lambda g: solved(ops.nash(g)),
+        lambda g: (g,),
         weights_target=((3, ">=300"), (8, ">=300"), (20, ">=300")),
     ),
-    "FairGrad": Peer("fairgrad", lambda k: peer.FairGrad(1.0), lambda g: solved(ops.fairgrad(g, 1.0))),
-    "AlignedMTL": Peer("aligned", lambda k: peer.AlignedMTL(), lambda g: solved(ops.aligned(g, "min", EPS))),
-    "IMTLG": Peer("imtl_g", lambda k: peer.IMTLG(), lambda g: solved(ops.imtl_g(g, EPS))),
+    "FairGrad": Peer("fairgrad", lambda k: peer.FairGrad(1.0), lambda g: (g, 1.0)),
+    "AlignedMTL": Peer("aligned", lambda k: peer.AlignedMTL(), lambda g: (g, "min", EPS)),
+    "IMTLG": Peer("imtl_g", lambda k: peer.IMTLG(), lambda g: (g, EPS)),
     "UPGrad": Peer(
-        "dual_cone", lambda k: peer.UPGrad(), lambda g: solved(ops.dual_cone(g, lower_bounds(g, len(g)))).sum(0)
+        "dual_cone", lambda k: peer.UPGrad(), lambda g: (g, upgrad_bounds(g)), lambda answer: solved(answer).sum(0)
     ),
     "DualProj": Peer(
-        "dual_cone", lambda k: peer.DualProj(), lambda g: solved(ops.dual_cone(g, lower_bounds(g, 1))).sum(0)
+        "dual_cone", lambda k: peer.DualProj(), lambda g: (g, dualproj_bounds(g)), lambda answer: solved(answer)[0]
     ),
-    "Mean": Peer("combine_", lambda k: peer.Mean(), lambda g: g.new_full((len(g),), 1 / len(g)), target=">=1"),
-    "GradDrop": Peer("graddrop_", lambda k: peer.GradDrop(), lambda g: g.new_zeros(len(g)), target=">=25"),
+    "Mean": Peer("combine_", lambda k: peer.Mean(), target=">=1"),
+    "GradDrop": Peer("graddrop_", lambda k: peer.GradDrop(), target=">=25"),
 }
 
 
@@ -125,11 +144,12 @@ def by_torchjd(name: str, lists: Lists) -> Callable[[], object]:
 
 def by_us(name: str, lists: Lists) -> Callable[[], object]:
     """Gram matrix, weights, combination into existing tensors; no Gram matrix where the method needs none."""
-    find_weights, empty = PEERS[name].weights, torch.empty(lists.num_tasks, lists.num_tasks, dtype=torch.float64)
     if name == "GradDrop":
         return lambda: ops.graddrop_(lists.out, lists.grads, lists.num_tasks, seed=lists.seed)
     if name == "Mean":
-        return lambda: ops.combine_(lists.out, lists.grads, find_weights(empty))
+        equal = torch.full((lists.num_tasks,), 1 / lists.num_tasks, dtype=torch.float64)
+        return lambda: ops.combine_(lists.out, lists.grads, equal)
+    find_weights = PEERS[name].find_weights
     return lambda: ops.combine_(lists.out, lists.grads, find_weights(ops.gram(lists.grads, lists.num_tasks)))
 
 
@@ -156,13 +176,10 @@ def compare_weights(name: str, num_tasks: int, target: str, rounds: int) -> Reco
     shape = (16, num_tasks, 2 * num_tasks + 1)
     matrices = torch.randn(shape, generator=draw, dtype=torch.float64)
     grams = list(matrices @ matrices.mT)
-    aggregator = PEERS[name].aggregator(num_tasks)
-    if hasattr(aggregator, "gramian_weighting"):
-        weighting, inputs = aggregator.gramian_weighting, grams
-    else:  # NashMTL's takes the Jacobian and forms the Gram matrix itself
-        weighting, inputs = aggregator.weighting, list(matrices)
-    theirs, ours = itertools.cycle(inputs), itertools.cycle(grams)
-    functions = {"ours": lambda: PEERS[name].weights(next(ours)), "theirs": lambda: weighting(next(theirs))}
+    method = PEERS[name]
+    weighting = method.weighting(num_tasks)
+    theirs, ours = itertools.cycle(matrices if method.takes_jacobian else grams), itertools.cycle(grams)
+    functions = {"ours": lambda: method.find_weights(next(ours)), "theirs": lambda: weighting(next(theirs))}
     return compare(name, "weights", num_tasks, functions, target, rounds)
 
 

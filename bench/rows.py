@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_map
 
 from bench.floor import Work
 from mtl_ext import ops
@@ -18,6 +19,9 @@ from mtl_ext import ops
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "python_tests"))
 CASES = importlib.import_module("op_cases").CASES
 
+# K -> N.
+COLUMNS = {2: 10_000_000, 3: 10_000_000, 8: 10_000_000, 20: 5_000_000, 40: 5_000_000}
+CHECKED_COLUMNS = 200_000  # what the oracles, in extended precision, can afford
 # Sizes of a ResNet-18's parameters in order; a list takes them from the start, scaled to its number of scalars.
 RESNET_SIZES = (
     (9408, 64, 64)
@@ -147,12 +151,10 @@ def check_result(op: str, function: Callable[..., Any], arguments: tuple[Any, ..
         AssertionError: the result is wrong.
     """
     case = CASES[op]
-    if case.mutates:
-        written = [tensor.clone() for tensor in arguments[0]]
-        function(written, *arguments[1:])
-        case.check(arguments, written)
-    else:
-        case.check(arguments, function(*arguments))
+    written = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, arguments[: case.mutates])
+    returned = function(*written, *arguments[case.mutates :])
+    results = [*written, *([] if case.mutates and returned is None else [returned])]
+    case.check(arguments, results[0] if len(results) == 1 else results)
 
 
 def by_tasks(bounds: Mapping[int, float]) -> Callable[[int], Target | None]:

@@ -14,11 +14,9 @@ import torch
 from bench import records
 from bench.floor import MEMORY, best_rates, compute_probes, floors, memory_probes
 from bench.records import BROKEN, Record, verdict
-from bench.rows import ROWS, Lists, Row, make_lists, resnet_sizes
+from bench.rows import CHECKED_COLUMNS, COLUMNS, ROWS, Lists, Row, make_lists, resnet_sizes
 from bench.timing import Times, interleaved, percentiles, wait_until_quiet
 
-COLUMNS = {2: 10_000_000, 3: 10_000_000, 8: 10_000_000, 20: 5_000_000, 40: 5_000_000}
-CHECKED_COLUMNS = 200_000  # what the oracles, in extended precision, can afford
 # Time of gram on bfloat16 over that on float32.
 HALF_TARGETS = {2: "<=1", 3: "<=1", 8: "<=1", 20: "<=1.15", 40: "<=1.15"}
 TABLE = {
@@ -34,7 +32,7 @@ TABLE = {
     "of floor": 8,
     "of bytes": 8,
     "limit": 10,
-    "also": 24,
+    "also": 30,
     "target": 7,
     "verdict": 14,
 }
@@ -53,6 +51,7 @@ def measure(rows: list[Row], lists: Lists, threads: int, rounds: int) -> list[Re
     times = interleaved(functions, rounds)
     rates = best_rates(probes, {name: min(times[name]) for name in probes})
     found = [record(row, lists, threads, times, rates) for row in rows]
+    found += [rate_record(resource, rate, lists, threads) for resource, rate in rates.items()]
     if halves is not None:
         found.append(half_record(halves, threads, times))
     return found
@@ -87,6 +86,13 @@ def record(row: Row, lists: Lists, threads: int, times: Times, rates: dict[str, 
     if line.fraction_of_floor is not None and line.fraction_of_floor > 1.05:
         line.verdict = BROKEN
     return line
+
+
+def rate_record(resource: str, rate: float, lists: Lists, threads: int) -> Record:
+    """A line for what the machine itself can do, in 1e9 per second."""
+    sizes = {"K": lists.num_tasks, "P": len(lists.sizes), "N": lists.columns}
+    quantity = f"1e9 {resource} per second"
+    return Record("floor", "machine", "probe", threads=threads, **sizes, quantity=quantity, value=rate / 1e6)
 
 
 def half_record(halves: Lists, threads: int, times: Times) -> Record:

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from bench import certificates, oracles
+from bench.certificates import Answer
 from bench.oracles import Array
 from bench.records import format_line, print_table
 from mtl_ext import ops
@@ -27,7 +28,7 @@ from mtl_ext import ops
 TASKS = 64
 BOUND = 1e-8
 STATIONARY = 1e-10  # of w^T G w / tr G, for an oracle to agree that 0 lies in the convex hull
-EPS = float(np.finfo(np.float32).eps)
+EPS, EPS64 = float(np.finfo(np.float32).eps), float(np.finfo(np.float64).eps)
 KINDS = ("full", "deficient", "near-duplicate", "duplicate", "cancelling", "unequal", "zero-task")
 
 
@@ -86,20 +87,20 @@ class Solver:
 
     Attributes:
         arguments: batch -> the operator's arguments.
-        residual: (arguments of one problem, weights) -> the certificate in extended precision, for status 0.
+        residual: the certificate of a solved problem in extended precision.
         oracle: arguments of one problem -> weights, or None where it has no answer.
-        disagreement: (arguments of one problem, weights, the oracle's) -> relative, 0 for an equally good answer.
+        disagreement: relative, 0 for an equally good answer.
         tolerance: of the disagreement.
-        stationary_unit: whether Pareto-stationarity does not depend on the gradients' lengths.
+        stationary: gram -> what must be below 1 for an answer of status 1 to be right.
     """
 
     op: str
     arguments: Callable[[Batch], tuple[Any, ...]]
-    residual: Callable[[tuple[Any, ...], Array], float]
+    residual: Callable[[Answer], float]
     oracle: Callable[[tuple[Any, ...]], Array | None]
-    disagreement: Callable[[tuple[Any, ...], Array, Array], float]
+    disagreement: Callable[[Answer, Array], float]
     tolerance: float
-    stationary_unit: bool = False
+    stationary: Callable[[Array], float] = lambda gram: np.inf
 
     def available(self) -> bool:
         """Whether the kernel is there."""
@@ -145,7 +146,7 @@ SOLVERS = {
             lambda a: oracles.alpha_fair(a[0], 1.0),
             certificates.relative_difference,
             1e-5,
-            stationary_unit=True,
+            lambda gram: oracles.smallest_square(oracles.unit_gram(gram)[0]) / STATIONARY,
         ),
         Solver(
             "fairgrad",
@@ -154,15 +155,16 @@ SOLVERS = {
             lambda a: oracles.alpha_fair(*a),
             certificates.relative_difference,
             1e-5,
-            stationary_unit=True,
+            lambda gram: oracles.smallest_square(oracles.unit_gram(gram)[0]) / STATIONARY,
         ),
         Solver(
             "cagrad",
-            lambda b: (b.grams, choice(b, 0.2, 0.4, 0.9)),
+            lambda b: (b.grams, choice(b, 0.2, 0.4, 0.9), EPS64),
             certificates.cagrad_gap,
-            lambda a: oracles.cagrad(*a),
+            lambda a: oracles.cagrad(*a[:2]),
             certificates.cagrad_excess,
             1e-8,
+            lambda gram: oracles.smallest_square(gram) / STATIONARY,
         ),
         Solver(
             "dual_cone",
@@ -179,6 +181,7 @@ SOLVERS = {
             lambda a: oracles.imtl_g(*a),
             certificates.relative_difference,
             1e-6,
+            lambda gram: oracles.imtl_g_sum(gram, EPS) / 4,
         ),
         Solver(
             "aligned",
@@ -193,22 +196,11 @@ SOLVERS = {
             lambda b: (simplex_values(b),),
             certificates.simplex_residual,
             lambda a: oracles.project_simplex(a[0]),
-            lambda a, w, o: float(np.abs(w - o).max()),
+            certificates.largest_difference,
             1e-12,
         ),
     )
 }
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One problem without its zero gradients, and what the solver said."""
-
-    name: str
-    arguments: tuple[Any, ...]
-    weights: Array
-    certificate: float
-    status: int
 
 
 @dataclass
@@ -230,22 +222,21 @@ class Tally:
         self.certificate[answer.status] = max(self.certificate[answer.status], answer.certificate)
         self.expect(answer, "certificate", answer.certificate, BOUND)
         if answer.status == 0:
-            residual = solver.residual(answer.arguments, answer.weights)
+            residual = solver.residual(answer)
             self.residual = max(self.residual, residual)
             self.expect(answer, "recomputed certificate", residual, 2 * BOUND)
 
     def compare(self, solver: Solver, answer: Answer) -> None:
         """Judges an answer by an oracle, if that has one."""
         if answer.status == 1:
-            gram = oracles.unit_gram(answer.arguments[0])[0] if solver.stationary_unit else answer.arguments[0]
-            square = oracles.smallest_square(gram)
+            excess = solver.stationary(answer.arguments[0])
             self.stationary += 1
-            self.confirmed += square <= STATIONARY
-            self.expect(answer, "least square that an independent solver finds", square, STATIONARY)
+            self.confirmed += excess <= 1
+            self.expect(answer, "what an independent solver finds, over what is stationary,", excess, 1.0)
             return
         expected = solver.oracle(answer.arguments)
         if expected is not None:
-            difference = solver.disagreement(answer.arguments, answer.weights, expected)
+            difference = solver.disagreement(answer, expected)
             self.compared += 1
             self.disagreement = max(self.disagreement, difference)
             self.expect(answer, "disagreement", difference, solver.tolerance)
@@ -263,21 +254,16 @@ def answers(solver: Solver, batch: Batch) -> list[Answer]:
     weights, certificates, statuses = (tensor.numpy() for tensor in getattr(torch.ops.mtl_ext, solver.op)(*tensors))
     found = []
     for index in np.ndindex(certificates.shape):
-        problem = [part_of(value, index) for value in arguments]
+        rest = [value[index] if isinstance(value, np.ndarray) else value for value in arguments[1:]]
+        problem = [arguments[0][index[0]], *rest]
         present = np.diag(problem[0]) > 0 if problem[0].ndim == 2 else np.ones(len(problem[0]), bool)
         if not present.any():
             continue
         reduced = tuple(present_part(value, present) for value in problem)
         name = f"{solver.op} K={batch.number} problem {index}"
-        found.append(Answer(name, reduced, weights[index][present], float(certificates[index]), int(statuses[index])))
+        said = (weights[index][present], float(certificates[index]), int(statuses[index]))
+        found.append(Answer(name, batch.number, reduced, *said))
     return found
-
-
-def part_of(value: Any, index: tuple[int, ...]) -> Any:
-    """One problem's part of an argument: of the matrices [B, K, K] by the first index, of vectors by all."""
-    if not isinstance(value, np.ndarray):
-        return value
-    return value[index] if value.ndim == len(index) + 1 else value[index[0]]
 
 
 def present_part(value: Any, present: Array) -> Any:

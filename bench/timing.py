@@ -1,8 +1,10 @@
 """Times: interleaved rounds, percentiles, and whether the machine is quiet enough to believe them."""
 
+import ctypes
 import os
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -58,3 +60,22 @@ def wait_until_quiet(limit: float, wanted: float = 0.1) -> float:
     verdict = "quiet" if busy <= wanted else "BUSY: times below are noise, ratios are less bad"
     print(f"machine: others keep {busy:.1f} of {os.cpu_count()} cores busy, {verdict}", flush=True)
     return busy
+
+
+def peak_megabytes(function: Callable[[], object]) -> float | None:
+    """By how much a call raises this process's resident memory at its peak; None where the system does not tell."""
+    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not reset.exists():
+        return None
+    ctypes.CDLL(None).malloc_trim(0)  # else memory that was freed but kept would hide what the call takes
+    reset.write_text("5")
+    before = status_kilobytes(status.read_text(), "VmRSS")
+    result = function()
+    peak = status_kilobytes(status.read_text(), "VmHWM")
+    del result
+    return (peak - before) / 1024
+
+
+def status_kilobytes(text: str, name: str) -> int:
+    """A field of /proc/self/status."""
+    return int(next(line for line in text.splitlines() if line.startswith(f"{name}:")).split()[1])
