@@ -10,6 +10,7 @@ from test_methods import combined
 from mtl_ext import methods, ops
 from mtl_ext.methods import DBMTL, PCD, ConFIG, ExcessMTL, GradDrop, Krum, MoCo, MoDo, SDMGrad, TrimmedMean
 from mtl_ext.methods.pcd import nearest_with_progress
+from mtl_ext.ops.philox import philox_uniform
 
 STATEFUL = (MoCo, DBMTL, ExcessMTL)
 
@@ -137,6 +138,22 @@ def test_graddrop_can_keep_the_norm():
     torch.testing.assert_close(mean, plain / 5)
     opposite = torch.stack([jacobian[0], -jacobian[0]])
     assert combined(GradDrop(keep_grad_norm=True), opposite)[0].norm() < 1e-12
+
+
+@pytest.mark.parametrize("keep_grad_norm", [False, True])
+def test_graddrop_on_features_lets_the_batch_decide(keep_grad_norm):
+    net, plain = TwoHeads(dtype=torch.float64), TwoHeads(dtype=torch.float64)
+    z, losses = net()
+    GradDrop(seed=3, keep_grad_norm=keep_grad_norm).backward(losses, features=z)
+    z, losses = plain()
+    rows = torch.stack([torch.autograd.grad(loss, z, retain_graph=True)[0] for loss in losses.values()])
+    marginal = (z.sign() * rows).sum(1)
+    purity = (1 + marginal.sum(0) / marginal.abs().sum(0)) / 2
+    passes = torch.where(purity > philox_uniform(torch.tensor([3, 0]), 0, torch.arange(5)), marginal > 0, marginal < 0)
+    cotangent = (passes[:, None] * rows).sum(0)
+    z.backward(cotangent * (rows.sum(0).norm() / cotangent.norm() if keep_grad_norm else 1))
+    for p, q in zip(net.trunk.parameters(), plain.trunk.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad)
 
 
 def moco_steps(jacobians, losses, beta=0.5, sigma=0.5, gamma=0.1, sigma_gamma=0.5, rho=0.0):

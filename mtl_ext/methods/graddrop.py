@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mtl_ext import ops
-from mtl_ext.gradients import TaskGradients
+from mtl_ext.gradients import FeatureGradients, TaskGradients
 from mtl_ext.methods.base import check_choice, check_range
 from mtl_ext.methods.grad_method import GradMethod
 
@@ -19,6 +19,9 @@ class GradDrop(GradMethod):
     pass where ``f(p) > u`` and negative ones where ``f(p) < u``; the combined gradient is
     ``sum_k (l_k + (1 - l_k) M_k) g_k``, M_k telling whether g_k passes and l_k being the leak. Where the sum is
     taken over zeros alone, nothing passes. TorchJD and LibMTL do not keep the norm.
+
+    At feature level, as first proposed, one sign is drawn per position of a sample: the purity and M_k are those of
+    ``sign(z) g_k`` summed over the batch (dimension 0), and M_k masks g_k in every sample.
 
     Draws: :func:`mtl_ext.ops.graddrop`'s Philox numbers of ``(seed, step)``; the step advances with every call that
     combines, skipped or not. The returned weights are 1: each element has its own.
@@ -75,26 +78,24 @@ class GradDrop(GradMethod):
                 self.seed[1].add_(1)
 
     def combination(self, gradients: TaskGradients, gram: Tensor, losses: Tensor) -> tuple[list[Tensor], Tensor]:
-        """The masked sum, written over the gradients of the first task that has a parameter."""
+        """The masked sum; at parameter level written over the gradients of the first task that has a parameter."""
         num_tasks, num_params = len(gram), len(gradients.targets)
         if len(self.leak) not in (1, num_tasks):
             raise ValueError(f"losses has {num_tasks} tasks, expected len(leak) = {len(self.leak)}")
-        columns = [gradients.tensors[param::num_params] for param in range(num_params)]
-        combined = [next((grad for grad in column if grad.numel() > 0), column[0]) for column in columns]
-        ops.graddrop_(
-            combined,
-            gradients.tensors,
-            num_tasks,
-            seed=self.seed,
-            leak=self.leak.expand(num_tasks).contiguous(),
-            sigmoid=self.f == "sigmoid",
-            kappa=self.kappa,
-        )
+        options: dict[str, Any] = {
+            "seed": self.seed,
+            "leak": self.leak.expand(num_tasks).contiguous(),
+            "sigmoid": self.f == "sigmoid",
+            "kappa": self.kappa,
+            "keep_grad_norm": self.keep_grad_norm,
+        }
+        if isinstance(gradients, FeatureGradients):
+            combined = ops.graddrop_features(gradients.tensors, num_tasks, gradients.targets, **options)
+        else:
+            columns = [gradients.tensors[param::num_params] for param in range(num_params)]
+            combined = [next((grad for grad in column if grad.numel() > 0), column[0]) for column in columns]
+            ops.graddrop_(combined, gradients.tensors, num_tasks, **options)
         weights = gram.new_full((num_tasks,), 1 / num_tasks if self.reduction == "mean" else 1.0)
-        factor = weights[0]
-        if self.keep_grad_norm:
-            square = gradients.losses.unscaled(ops.gram(combined, 1))[0, 0]
-            factor = factor * torch.where(square > 0, (gram.sum().clamp_min(0.0) / square).sqrt(), 1.0)
-        if self.keep_grad_norm or self.reduction == "mean":
-            ops.combine_(combined, combined, factor.reshape(1))
+        if self.reduction == "mean":
+            ops.combine_(combined, combined, weights[:1])
         return combined, weights
