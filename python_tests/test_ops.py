@@ -307,6 +307,17 @@ def test_project_simplex_is_differentiable_twice(implementation, device):
         assert check(lambda v: namespace.project_simplex(v)[0], values)
 
 
+@pytest.mark.parametrize("implementation", ("reference", "kernel"))
+def test_aligned_is_differentiable_in_its_preference(implementation, device):
+    find("aligned", implementation, device)
+    namespace = getattr(torch.ops, "mtl_ext" if implementation == "kernel" else reference_namespace())
+    grams = spread_grams(device)
+    for shape in ((4,), (4, 4)):
+        preference = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).to(device)
+        preference.requires_grad_()
+        assert torch.autograd.gradcheck(lambda p: namespace.aligned(grams, p, "median", 2.0**-23)[0], preference)
+
+
 def test_unsolved_problems_have_no_derivative(device):
     gram = torch.full((2, 3, 3), torch.nan, dtype=torch.float64, device=device)
     gram[1] = 0.0
