@@ -347,6 +347,12 @@ inline void check_alpha(const char* op, double alpha) {
   MTL_CHECK(alpha > 0 && std::isfinite(alpha), op, ": alpha is ", alpha, ", expected a finite number above 0");
 }
 
+// Checks cagrad's radius and the epsilon of its gradients.
+inline void check_cagrad(const char* op, double c, double eps) {
+  MTL_CHECK(c >= 0 && std::isfinite(c), op, ": c is ", c, ", expected a finite number of at least 0");
+  MTL_CHECK(eps > 0 && eps < 1, op, ": eps is ", eps, ", expected a number between 0 and 1");
+}
+
 // What a solver returns: weights of a shape [..., K], certificate [...] and int32 status [...], empty yet, on the
 // device of its problem.
 inline std::tuple<Tensor, Tensor, Tensor> solver_results(const Tensor& problem, const std::vector<int64_t>& shape) {

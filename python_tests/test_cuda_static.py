@@ -27,7 +27,7 @@ REGISTERS = {
     r"pcgrad_kernel": 64,
     r"gradvac_kernel": 64,
     r"project_simplex_kernel": 64,
-    r"kxk_kernel<\w+>": 128,
+    r"kxk_kernel<\w+>": 144,
 }
 # 128-bit loads that a thread has in flight at least.
 VECTOR_LOADS = {

@@ -9,8 +9,9 @@
 namespace mtl {
 
 // Grid: one block of one warp per problem. Shared memory: double [Solver::workspace(K)].
+// One block per multiprocessor is all that is asked for: else ptxas spills registers to make room for 32.
 template <class Solver>
-__global__ void __launch_bounds__(kWarpSize) kxk_kernel(Solver solver, KxkBatch batch) {
+__global__ void __launch_bounds__(kWarpSize, 1) kxk_kernel(Solver solver, KxkBatch batch) {
   MTL_DYN_SHARED(raw);
   const int64_t problem = blockIdx.x;
   const int64_t matrix = static_cast<int>(blockIdx.x) / batch.rows_per_gram;

@@ -1,6 +1,7 @@
 """The operators. Each file holds one: schema, reference, fake and public function."""
 
 from mtl_ext.ops.aligned import aligned
+from mtl_ext.ops.cagrad import cagrad
 from mtl_ext.ops.combine import combine, combine_
 from mtl_ext.ops.dual_cone import dual_cone
 from mtl_ext.ops.fairgrad import fairgrad
@@ -17,6 +18,7 @@ from mtl_ext.ops.registry import OPERATORS, has_kernel, load_kernels
 __all__ = [
     "OPERATORS",
     "aligned",
+    "cagrad",
     "combine",
     "combine_",
     "dual_cone",

@@ -1,5 +1,6 @@
 """What the operators accept, and the words they refuse the rest with: the Python twin of csrc/task_grads.h."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -141,6 +142,14 @@ def check_lower(op: str, lower: Tensor, gram: Tensor) -> None:
         refuse(op, f"lower has dtype {lower.dtype}, expected torch.float64")
     if lower.device != gram.device:
         refuse(op, f"lower is on {lower.device}, expected {gram.device} as gram")
+
+
+def check_cagrad(op: str, c: float, eps: float) -> None:
+    """Checks cagrad's radius and the epsilon of its gradients."""
+    if not 0 <= c < math.inf:
+        refuse(op, f"c is {c:g}, expected a finite number of at least 0")
+    if not 0 < eps < 1:
+        refuse(op, f"eps is {eps:g}, expected a number between 0 and 1")
 
 
 def check_order(op: str, order: Tensor, gram: Tensor) -> None:

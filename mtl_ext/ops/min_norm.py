@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mtl_ext.ops.kxk import SOLVED, solve_each, solved_problem, solver_fake, solver_setup_context, symmetric_product
 from mtl_ext.ops.registry import define_operator
+from mtl_ext.ops.simplex import simplex_minimum
 
 # The certificate is the duality gap relative to the squared minimum norm, or to this part of the trace where the
 # minimum norm is (nearly) zero.
@@ -14,53 +15,21 @@ CERTIFICATE_FLOOR = 1e-6
 
 
 def min_norm_reference(gram: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Wolfe's algorithm, problem by problem."""
+    """An active-set method, problem by problem."""
     return solve_each("min_norm", gram, minimum_norm)
 
 
 def minimum_norm(gram: Tensor) -> tuple[Tensor, Tensor, int]:
     """Weights [K], certificate and status of one problem [K, K] without zero gradients."""
-    scaled = gram / gram.trace()
-    weights = _wolfe(scaled)
-    products = scaled @ weights
+    num_tasks = len(gram)
+    matrix = gram * (num_tasks / gram.trace())
+    start = torch.zeros_like(gram[0])
+    start[matrix.diagonal().argmin()] = 1.0
+    weights = simplex_minimum(matrix, torch.zeros_like(start), start)
+    products = matrix @ weights
     value = weights @ products
     gap = (value - products.min()).clamp_min(0.0)
-    return weights, gap / value.clamp_min(CERTIFICATE_FLOOR), SOLVED
-
-
-def _wolfe(gram: Tensor) -> Tensor:
-    """Minimum-norm point (Wolfe 1976): grow the corral by the most promising vertex, shrink it to stay inside."""
-    num_tasks = gram.shape[0]
-    weights = torch.zeros(num_tasks, dtype=torch.float64, device=gram.device)
-    corral = [int(gram.diagonal().argmin())]
-    weights[corral] = 1.0
-    for _ in range(10 * num_tasks):
-        products = gram @ weights
-        vertex = int(products.argmin())
-        if vertex in corral or weights @ products - products[vertex] <= 1e-15:
-            break
-        corral.append(vertex)
-        while True:
-            affine = _affine_minimum(gram[corral][:, corral])
-            current = weights[corral]
-            if (affine > 0).all():
-                weights[corral] = affine
-                break
-            leaving = affine <= 0
-            step = (current[leaving] / (current[leaving] - affine[leaving])).min().clamp(0.0, 1.0)
-            moved = current + step * (affine - current)
-            moved[leaving & (moved <= 1e-300 + 1e-15 * moved.max())] = 0.0
-            moved[leaving & (moved == moved[leaving].min())] = 0.0
-            weights[corral] = moved
-            corral = [k for k, value in zip(corral, moved.tolist(), strict=True) if value > 0]
-    return weights / weights.sum()
-
-
-def _affine_minimum(gram: Tensor) -> Tensor:
-    ones = torch.ones(gram.shape[0], 1, dtype=torch.float64, device=gram.device)
-    driver = "gelsd" if gram.is_cpu else None  # the rank-revealing one; CUDA has no choice
-    solution: Tensor = torch.linalg.lstsq(gram + ones @ ones.T, ones, driver=driver).solution[:, 0]
-    return solution / solution.sum()
+    return weights, gap / value.clamp_min(CERTIFICATE_FLOOR * num_tasks), SOLVED
 
 
 def min_norm_fake(gram: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -98,7 +67,7 @@ _min_norm = define_operator(
 def min_norm(gram: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Weights on the simplex whose combined gradient is shortest: ``argmin_w w^T G w`` (MGDA, Désidéri 2012).
 
-    Exact up to rounding by an active-set method (Wolfe 1976), not an iteration that is stopped early.
+    Exact up to rounding by an active-set method (as Wolfe 1976), not an iteration that is stopped early.
 
     Args:
         gram: [..., K, K], float64, symmetric positive semidefinite up to rounding; leading dimensions are a batch. The

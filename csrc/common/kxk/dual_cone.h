@@ -122,7 +122,7 @@ struct DualConeProblem {
   // makes up for it.
   MTL_TEAM_FUNCTION void release(int task) {
     free.append(task, Entry{*this});
-    while (free.last_pivot() < ridge / 2 && ridge < 1) {
+    while (free.last_pivot_below(ridge / 2) && ridge < 1) {
       ridge *= 16;
       free.factor_rows(0, Entry{*this});
       evaluate();
@@ -161,18 +161,20 @@ struct DualConeProblem {
   MTL_TEAM_FUNCTION double solve() {
     start();
     evaluate();
-    // Each round frees one task; in practice 2 K rounds suffice, the bound only ends a cycle caused by rounding.
+    double left = INFINITY;
+    // Each round frees one task or corrects rounding; in practice 2 K rounds suffice, the bound only ends a cycle.
     for (int round = 0; round < 10 * num_tasks; ++round) {
+      while (free.size > 0 && advance()) {
+      }
       const int entering = most_violated();
-      if (entering < 0) break;
-      release(entering);
-      double before, left = INFINITY;
-      do {
-        while (free.size > 0 && advance()) {
-        }
-        before = left;
-        left = free_residual();
-      } while (left > kProductRounding * fmax(total, kTotalFloor) && left < before / 2);
+      if (entering >= 0) {
+        release(entering);
+        left = INFINITY;
+        continue;
+      }
+      const double residual = free_residual();
+      if (residual <= kProductRounding * fmax(total, kTotalFloor) || residual > left / 2) break;
+      left = residual;
     }
     team.sync();
     for (int k = team.lane; k < num_tasks; k += team.size) {

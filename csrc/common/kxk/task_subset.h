@@ -5,7 +5,7 @@
 
 #include <cmath>
 
-#include "common/kxk/cholesky.h"
+#include "common/kxk/team.h"
 
 namespace mtl {
 
@@ -13,7 +13,7 @@ template <class Team>
 struct TaskSubset {
   const Team& team;
   const int num_tasks;
-  double* factor;  // [K, K] lower triangle, rows in list order
+  double* factor;  // [K, K] lower triangle L, rows in list order, with reciprocals on the diagonal
   int* tasks;      // [K]
   int size = 0;
 
@@ -34,7 +34,7 @@ struct TaskSubset {
         const double* other = factor + j * num_tasks;
         const double rest = entry(tasks[i], tasks[j]) - dot(team, row, other, j);
         team.sync();
-        if (team.lane == 0) row[j] = j < i ? rest / other[j] : sqrt(fmax(rest, 1e-16));
+        if (team.lane == 0) row[j] = j < i ? rest * other[j] : 1 / sqrt(fmax(rest, 1e-16));
         team.sync();
       }
     }
@@ -61,14 +61,30 @@ struct TaskSubset {
     factor_rows(position, entry);
   }
 
-  // What is left of the last task's diagonal entry after the others' share.
-  MTL_TEAM_FUNCTION double last_pivot() const {
-    const double root = factor[(size - 1) * (num_tasks + 1)];
-    return root * root;
+  // Whether less than this is left of the last task's diagonal entry after the others' share.
+  MTL_TEAM_FUNCTION bool last_pivot_below(double limit) const {
+    const double reciprocal = factor[(size - 1) * (num_tasks + 1)];
+    return limit * reciprocal * reciprocal > 1;
   }
 
   // values = A^-1 values over the list, in list order.
-  MTL_TEAM_FUNCTION void solve(double* values) const { cholesky_solve(team, size, num_tasks, factor, values); }
+  MTL_TEAM_FUNCTION void solve(double* values) const {
+    for (int i = 0; i < size; ++i) {
+      const double* row = factor + i * num_tasks;
+      const double rest = values[i] - dot(team, row, values, i);
+      team.sync();
+      if (team.lane == 0) values[i] = rest * row[i];
+      team.sync();
+    }
+    for (int i = size - 1; i >= 0; --i) {
+      const double* row = factor + i * num_tasks;
+      const double value = values[i] * row[i];
+      team.sync();
+      for (int j = team.lane; j < i; j += team.size) values[j] -= row[j] * value;
+      if (team.lane == 0) values[i] = value;
+      team.sync();
+    }
+  }
 };
 
 }  // namespace mtl
