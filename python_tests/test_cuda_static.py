@@ -31,6 +31,8 @@ REGISTERS = {
     r"perturb_eps_kernel": 32,
     r"perturb_kernel<\w+>": 112,
     r"finite_difference_kernel<\w+>": 128,
+    r"saliency_(sum|map)_kernel<\w+>": 80,
+    r"saliency_mean_kernel": 32,
     r"kxk_kernel<\w+>": 128,
 }
 # 128-bit loads that a thread has in flight at least.
@@ -45,6 +47,8 @@ VECTOR_LOADS = {
     r"perturb_norm_kernel<(bfloat16|float16)>": 2,
     r"perturb_kernel<\w+>": 4,
     r"finite_difference_kernel<\w+>": 6,
+    r"saliency_(sum|map)_kernel<double>": 2,
+    r"saliency_(sum|map)_kernel<(float|bfloat16|float16)>": 4,
 }
 # What launches, error checks, shared-memory limits and nvcc's own registration need. No copy, no allocation, no event,
 # nothing that waits: a CUDA graph can capture every launcher.
@@ -118,6 +122,8 @@ def test_vector_kernels_have_enough_loads_in_flight(kernels):
         "gram_staged_kernel",
         "perturb_kernel",
         "perturb_norm_kernel",
+        "saliency_map_kernel",
+        "saliency_sum_kernel",
     }
     assert not faults(vector_kernels, lambda k: k.vector_loads_in_flight() < bound(VECTOR_LOADS, k.name))
 

@@ -14,6 +14,7 @@ from mtl_ext.ops.pcgrad import pcgrad
 from mtl_ext.ops.perturb import perturb, perturb_
 from mtl_ext.ops.project_simplex import project_simplex
 from mtl_ext.ops.registry import OPERATORS, has_kernel, load_kernels
+from mtl_ext.ops.saliency_entropy import saliency_entropy, saliency_entropy_map
 
 __all__ = [
     "OPERATORS",
@@ -35,6 +36,8 @@ __all__ = [
     "perturb",
     "perturb_",
     "project_simplex",
+    "saliency_entropy",
+    "saliency_entropy_map",
 ]
 
 library = load_kernels()
