@@ -10,9 +10,9 @@
 // smaller scale.
 #include <cmath>
 
+#include "cuda/multi_tensor.cuh"
 #include "cuda/reduce.cuh"
 #include "cuda/saliency_entropy.h"
-#include "cuda/thread_columns.cuh"
 
 namespace mtl {
 namespace {

@@ -1,5 +1,4 @@
-// The columns that one thread of a chunk's block works on, of one row: several vectors, whose loads are in flight
-// together, or a single one, for kernels that hold many rows at once.
+// The columns that one thread of a chunk's block works on: all its loads of one row are in flight together.
 #pragma once
 
 #include "cuda/multi_tensor.cuh"
@@ -51,20 +50,6 @@ __device__ __forceinline__ void store_columns(T* row, int columns, const Wide<T>
       if (column < columns) row[column] = narrow<T>(values[n]);
     }
   }
-}
-
-// One vector: `row` points to the thread's first column, `columns` counts those that exist, the rest reads as 0.
-template <class T>
-__device__ __forceinline__ uint4 load_vector(const T* row, int columns, bool vectorised) {
-  if (vectorised) return *reinterpret_cast<const uint4*>(row);
-  T elements[kVector<T>] = {};
-#pragma unroll
-  for (int v = 0; v < kVector<T>; ++v) {
-    if (v < columns) elements[v] = row[v];
-  }
-  uint4 vector;
-  memcpy(&vector, elements, sizeof vector);
-  return vector;
 }
 
 }  // namespace mtl
