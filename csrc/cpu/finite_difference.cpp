@@ -21,38 +21,47 @@ struct Difference {
 };
 
 template <class T>
-MTL_INLINE void subtract_columns(const Difference& difference, double factor, bool accumulate, int64_t begin,
-                                 int64_t end) {
+MTL_INLINE void subtract_one(const Difference& difference, double factor, bool accumulate, int64_t i) {
+  const double up = difference.plus ? widen(static_cast<const T*>(difference.plus)[i]) : 0;
+  const double down = difference.minus ? widen(static_cast<const T*>(difference.minus)[i]) : 0;
+  T* out = static_cast<T*>(difference.out);
+  out[i] = narrow_double<T>((accumulate ? widen(out[i]) : 0) + factor * (up - down));
+}
+
+template <class T>
+MTL_INLINE void subtract_columns(const Difference& difference, double factor, bool accumulate, bool stream,
+                                 int64_t begin, int64_t end) {
   const T* plus = static_cast<const T*>(difference.plus);
   const T* minus = static_cast<const T*>(difference.minus);
   T* out = static_cast<T*>(difference.out);
   const Vector<double> zero = {};
   int64_t i = begin;
+  for (; stream && i < end && !can_stream(out + i); ++i) subtract_one<T>(difference, factor, accumulate, i);
   for (; i + kDoubles <= end; i += kDoubles) {
     const Vector<double> up = plus ? load_doubles(plus + i) : zero;
     const Vector<double> down = minus ? load_doubles(minus + i) : zero;
     const Vector<double> start = accumulate ? load_doubles(out + i) : zero;
-    store_doubles(out + i, start + factor * (up - down));
+    if (stream) {
+      stream_doubles(out + i, start + factor * (up - down));
+    } else {
+      store_doubles(out + i, start + factor * (up - down));
+    }
   }
-  for (; i < end; ++i) {
-    const double up = plus ? widen(plus[i]) : 0;
-    const double down = minus ? widen(minus[i]) : 0;
-    const double start = accumulate ? widen(out[i]) : 0;
-    out[i] = narrow_double<T>(start + factor * (up - down));
-  }
+  for (; i < end; ++i) subtract_one<T>(difference, factor, accumulate, i);
+  if (stream) end_stream();
 }
 
 MTL_CLONES void subtract_range(const Difference& difference, ScalarType dtype, double factor, bool accumulate,
-                               int64_t begin, int64_t end) {
+                               bool stream, int64_t begin, int64_t end) {
   switch (dtype) {
     case ScalarType::Double:
-      return subtract_columns<double>(difference, factor, accumulate, begin, end);
+      return subtract_columns<double>(difference, factor, accumulate, stream, begin, end);
     case ScalarType::Float:
-      return subtract_columns<float>(difference, factor, accumulate, begin, end);
+      return subtract_columns<float>(difference, factor, accumulate, stream, begin, end);
     case ScalarType::BFloat16:
-      return subtract_columns<bfloat16>(difference, factor, accumulate, begin, end);
+      return subtract_columns<bfloat16>(difference, factor, accumulate, stream, begin, end);
     default:
-      return subtract_columns<float16>(difference, factor, accumulate, begin, end);
+      return subtract_columns<float16>(difference, factor, accumulate, stream, begin, end);
   }
 }
 
@@ -66,8 +75,9 @@ void write_difference(const TaskGrads& rows, const Tensor& eps, bool accumulate,
     differences[param].plus = rows.data(0, param);
     differences[param].minus = rows.data(1, param);
   }
+  const bool stream = !accumulate && num_bytes(rows) > kStreamBytes;
   for_each_range(rows.numel, [&](int64_t param, int64_t begin, int64_t end) {
-    subtract_range(differences[param], rows.dtype[param], factor, accumulate, begin, end);
+    subtract_range(differences[param], rows.dtype[param], factor, accumulate, stream, begin, end);
   });
 }
 

@@ -69,36 +69,47 @@ struct Move {
 };
 
 template <class T>
-MTL_INLINE void move_columns(const Move& move, double eps, int64_t begin, int64_t end) {
+MTL_INLINE void move_one(const Move& move, double eps, int64_t i) {
+  const double from = widen(static_cast<const T*>(move.params)[i]);
+  const double step = move.direction ? eps * widen(static_cast<const T*>(move.direction)[i]) : 0;
+  static_cast<T*>(move.plus)[i] = narrow_double<T>(from + step);
+  static_cast<T*>(move.minus)[i] = narrow_double<T>(from - step);
+}
+
+template <class T>
+MTL_INLINE void move_columns(const Move& move, double eps, bool stream, int64_t begin, int64_t end) {
   const T* params = static_cast<const T*>(move.params);
   const T* direction = static_cast<const T*>(move.direction);
   T* plus = static_cast<T*>(move.plus);
   T* minus = static_cast<T*>(move.minus);
   int64_t i = begin;
+  for (; stream && i < end && !can_stream(plus + i); ++i) move_one<T>(move, eps, i);
+  stream = stream && can_stream(minus + i);
   for (; i + kDoubles <= end; i += kDoubles) {
     const Vector<double> from = load_doubles(params + i);
     const Vector<double> step = direction ? eps * load_doubles(direction + i) : Vector<double>{};
-    store_doubles(plus + i, from + step);
-    store_doubles(minus + i, from - step);
+    if (stream) {
+      stream_doubles(plus + i, from + step);
+      stream_doubles(minus + i, from - step);
+    } else {
+      store_doubles(plus + i, from + step);
+      store_doubles(minus + i, from - step);
+    }
   }
-  for (; i < end; ++i) {
-    const double from = widen(params[i]);
-    const double step = direction ? eps * widen(direction[i]) : 0;
-    plus[i] = narrow_double<T>(from + step);
-    minus[i] = narrow_double<T>(from - step);
-  }
+  for (; i < end; ++i) move_one<T>(move, eps, i);
+  if (stream) end_stream();
 }
 
-MTL_CLONES void move_range(const Move& move, ScalarType dtype, double eps, int64_t begin, int64_t end) {
+MTL_CLONES void move_range(const Move& move, ScalarType dtype, double eps, bool stream, int64_t begin, int64_t end) {
   switch (dtype) {
     case ScalarType::Double:
-      return move_columns<double>(move, eps, begin, end);
+      return move_columns<double>(move, eps, stream, begin, end);
     case ScalarType::Float:
-      return move_columns<float>(move, eps, begin, end);
+      return move_columns<float>(move, eps, stream, begin, end);
     case ScalarType::BFloat16:
-      return move_columns<bfloat16>(move, eps, begin, end);
+      return move_columns<bfloat16>(move, eps, stream, begin, end);
     default:
-      return move_columns<float16>(move, eps, begin, end);
+      return move_columns<float16>(move, eps, stream, begin, end);
   }
 }
 
@@ -112,8 +123,9 @@ Tensor write_perturbed(const TaskGrads& rows, double radius, bool relative, cons
     moves[param] = {rows.data(0, param), rows.data(1, param), plus[param].mutable_data_ptr(),
                     minus[param].mutable_data_ptr()};
   }
+  const bool stream = 2 * num_bytes(rows) > kStreamBytes;
   for_each_range(rows.numel, [&](int64_t param, int64_t begin, int64_t end) {
-    move_range(moves[param], rows.dtype[param], eps, begin, end);
+    move_range(moves[param], rows.dtype[param], eps, stream, begin, end);
   });
   Tensor result = torch::stable::new_empty(rows.tensors[0], {}, ScalarType::Double);
   *result.mutable_data_ptr<double>() = eps;
