@@ -101,16 +101,16 @@ class OpCase:
         inputs: (seed, device) -> named argument tuples, small ones for every check.
         check: (arguments, result) -> None; asserts the result against an oracle in higher precision.
         errors: name -> (arguments, part of the message).
-        differentiable_solver: for a solver with a derivative, the argument tuples after `gram` to check it with.
         mutates: how many arguments, the first ones, are written.
+        differentiable_solver: for a solver with a derivative, the argument tuples after `gram` to check it with.
     """
 
     op: str
     inputs: Callable
     check: Callable
     errors: dict[str, tuple[tuple, str]] = field(default_factory=dict)
-    differentiable_solver: tuple[tuple, ...] = ()
     mutates: int = 0
+    differentiable_solver: tuple[tuple, ...] = ()
 
 
 def grad_lists(seed, device):
