@@ -28,6 +28,12 @@ REGISTERS = {
     r"gradvac_kernel": 64,
     r"project_simplex_kernel": 64,
     r"kxk_kernel<\w+>": 144,
+    r"perturb_norm_kernel<\w+>": 48,
+    r"perturb_eps_kernel": 32,
+    r"perturb_kernel<\w+>": 112,
+    r"finite_difference_kernel<\w+>": 128,
+    r"saliency_(sum|map)_kernel<\w+>": 80,
+    r"saliency_mean_kernel": 32,
 }
 # 128-bit loads that a thread has in flight at least.
 VECTOR_LOADS = {
@@ -37,6 +43,12 @@ VECTOR_LOADS = {
     r"combine_kernel<(bfloat16|float16)>": 2,
     r"graddrop_kernel<\w+>": 8,
     r"graddrop_features_kernel<\w+>": 5,
+    r"perturb_norm_kernel<(double|float)>": 4,
+    r"perturb_norm_kernel<(bfloat16|float16)>": 2,
+    r"perturb_kernel<\w+>": 4,
+    r"finite_difference_kernel<\w+>": 6,
+    r"saliency_(sum|map)_kernel<double>": 2,
+    r"saliency_(sum|map)_kernel<(float|bfloat16|float16)>": 4,
 }
 # What launches, error checks, shared-memory limits and nvcc's own registration need. No copy, no allocation, no event,
 # nothing that waits: a CUDA graph can capture every launcher.
@@ -103,10 +115,15 @@ def test_vector_kernels_have_enough_loads_in_flight(kernels):
     vector_kernels = [kernel for kernel in kernels if bound(VECTOR_LOADS, kernel.name)]
     assert {kernel.name.split("<")[0] for kernel in vector_kernels} == {
         "combine_kernel",
+        "finite_difference_kernel",
         "graddrop_kernel",
         "graddrop_features_kernel",
         "gram_registers_kernel",
         "gram_staged_kernel",
+        "perturb_kernel",
+        "perturb_norm_kernel",
+        "saliency_map_kernel",
+        "saliency_sum_kernel",
     }
     assert not faults(vector_kernels, lambda k: k.vector_loads_in_flight() < bound(VECTOR_LOADS, k.name))
 

@@ -33,11 +33,12 @@ def copied(arguments):
 
 def run(case, function, arguments):
     """Calls on copies of what is written; returns what the operator computed."""
+    written = copied(arguments[: case.mutates])
+    returned = function(*written, *arguments[case.mutates :])
     if not case.mutates:
-        return function(*arguments)
-    out = copied(arguments[0])
-    assert function(out, *arguments[1:]) is None
-    return out
+        return returned
+    results = written if returned is None else (*written, returned)
+    return results[0] if len(results) == 1 else results
 
 
 def same_bits(a, b):
@@ -173,6 +174,32 @@ def test_graddrop_over_the_first_task(implementation, dtype, device):
     assert same_bits(grads[:3], expected)
 
 
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_finite_difference_over_what_it_reads(implementation, dtype, device):
+    """The lower parameters over the direction, the difference over either list of gradients."""
+    move, subtract = (find(op, implementation, device) for op in ("perturb_", "finite_difference_"))
+    shapes = [(5, 7), (64,), (1031,)]
+    params, direction = (list_grads(shapes, 1, dtype, device, seed) for seed in (0, 1))
+    plus, minus, eps = find("perturb", implementation, device)(params, direction, 0.1, True)
+    up = [torch.empty_like(param) for param in params]
+    assert same_bits((plus, minus, eps), (up, direction, move(up, direction, params, direction, 0.1, True)))
+    expected = find("finite_difference", implementation, device)(plus, minus, eps)
+    over_plus, over_minus = copied(plus), copied(minus)
+    subtract(over_plus, over_plus, minus, eps, False)
+    subtract(over_minus, plus, over_minus, eps, False)
+    assert same_bits(over_plus, expected)
+    assert same_bits(over_minus, expected)
+
+
+def test_finite_difference_of_a_quadratic_is_its_hessian_vector_product(device):
+    hessian = torch.randn(7, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).to(device)
+    params, direction = [torch.ones(7, dtype=torch.float64, device=device)], [hessian[0].clone()]
+    plus, minus, eps = ops.perturb(params, direction, 1e-3, relative=True)
+    product = ops.finite_difference([hessian @ plus[0]], [hessian @ minus[0]], eps)
+    torch.testing.assert_close(product[0], hessian @ direction[0], rtol=1e-10, atol=1e-10)
+
+
 def test_graddrop_has_the_same_bits_on_every_implementation():
     """Without leaks every product is exact, so that nothing but the mask and the order of the sums decides."""
     seed = torch.tensor([2**40 + 1, 2])
@@ -254,6 +281,11 @@ def test_empty_lists_are_named():
     for call in (lambda: ops.gram([], 2), lambda: ops.combine([], weights), lambda: ops.combine_([], [], weights)):
         with pytest.raises(RuntimeError, match=r"len\(grads\) is 0, expected a positive multiple"):
             call()
+    for call in (lambda: ops.perturb([], [], 0.1), lambda: ops.perturb_([], [], [], [], 0.1)):
+        with pytest.raises(RuntimeError, match=r"len\((params|plus)\) is 0, expected at least 1"):
+            call()
+    with pytest.raises(RuntimeError, match=r"len\(plus\) is 0, expected at least 1"):
+        ops.finite_difference([], [], torch.tensor(0.1, dtype=torch.float64))
     with pytest.raises(RuntimeError, match=r"len\(out\) is 0, expected 1"):
         ops.combine_([], [torch.ones(1)] * 2, weights)
 

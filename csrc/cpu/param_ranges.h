@@ -5,25 +5,56 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <numeric>
 #include <vector>
 
 #include "task_grads.h"
 
 namespace mtl {
 
+// The parameters' elements laid end to end: columns.
+class ParamColumns {
+ public:
+  explicit ParamColumns(const std::vector<int64_t>& numel) : begin_(numel.size() + 1, 0) {
+    std::partial_sum(numel.begin(), numel.end(), begin_.begin() + 1);
+  }
+
+  int64_t size() const { return begin_.back(); }
+  int64_t num_chunks() const { return (size() + kChunkColumns - 1) / kChunkColumns; }
+
+  // Calls visit(param, begin, end) for the ranges that columns from .. to are made of, in order.
+  template <class Visit>
+  void walk(int64_t from, int64_t to, const Visit& visit) const {
+    size_t param = std::upper_bound(begin_.begin(), begin_.end(), from) - begin_.begin() - 1;
+    for (; param + 1 < begin_.size() && begin_[param] < to; ++param) {
+      const int64_t first = std::max(from, begin_[param]) - begin_[param];
+      const int64_t last = std::min(to, begin_[param + 1]) - begin_[param];
+      if (first < last) visit(static_cast<int64_t>(param), first, last);
+    }
+  }
+
+ private:
+  std::vector<int64_t> begin_;  // first column of each parameter
+};
+
 // Calls visit(param, begin, end) for ranges that together are all elements of all parameters, `grain` elements at least
 // for each thread.
 template <class Visit>
 void for_each_range(const std::vector<int64_t>& numel, const Visit& visit, int64_t grain = kChunkColumns) {
-  const int64_t num_params = static_cast<int64_t>(numel.size());
-  std::vector<int64_t> begin(num_params + 1, 0);  // first column of each parameter
-  for (int64_t param = 0; param < num_params; ++param) begin[param + 1] = begin[param] + numel[param];
-  torch::stable::parallel_for(0, begin.back(), grain, [&](int64_t from, int64_t to) {
-    int64_t param = std::upper_bound(begin.begin(), begin.end(), from) - begin.begin() - 1;
-    for (; param < num_params && begin[param] < to; ++param) {
-      const int64_t first = std::max(from - begin[param], int64_t{0});
-      const int64_t last = std::min(to - begin[param], numel[param]);
-      if (first < last) visit(param, first, last);
+  const ParamColumns columns(numel);
+  torch::stable::parallel_for(0, columns.size(), grain,
+                              [&](int64_t from, int64_t to) { columns.walk(from, to, visit); });
+}
+
+// Calls visit(chunk, param, begin, end) for the ranges of every chunk of kChunkColumns columns; those of one chunk come
+// in order and on one thread, so that sums per chunk do not depend on the number of threads.
+template <class Visit>
+void for_each_chunk(const ParamColumns& columns, const Visit& visit) {
+  torch::stable::parallel_for(0, columns.num_chunks(), 1, [&](int64_t first, int64_t last) {
+    for (int64_t chunk = first; chunk < last; ++chunk) {
+      const int64_t from = chunk * kChunkColumns;
+      columns.walk(from, std::min(from + kChunkColumns, columns.size()),
+                   [&](int64_t param, int64_t begin, int64_t end) { visit(chunk, param, begin, end); });
     }
   });
 }

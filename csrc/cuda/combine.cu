@@ -7,56 +7,15 @@
 //
 // Numerics: sums in task order in float32 (float64 for float64), then the output if it accumulates, one rounding.
 #include "cuda/combine.h"
-#include "cuda/multi_tensor.cuh"
+#include "cuda/thread_columns.cuh"
 
 namespace mtl {
 namespace {
 
-constexpr int kThreads = 256;
-
-// Columns of a thread: sixteen sums, eight for double.
-template <class T>
-constexpr int kColumns = sizeof(T) == 8 ? 8 : 16;
+constexpr int kThreads = kColumnThreads;
 
 template <class T>
-constexpr int kBlockColumns = kThreads * kColumns<T>;
-
-// The columns of one thread. In a vectorised chunk it has every kThreads-th vector, else every kThreads-th element.
-template <class T, bool kVectorised>
-__device__ __forceinline__ void load_columns(const T* row, int columns, Wide<T>* values) {
-  const int thread = threadIdx.x;
-  if constexpr (kVectorised) {
-    constexpr int kLoads = kColumns<T> / kVector<T>;
-    uint4 loaded[kLoads];
-#pragma unroll
-    for (int n = 0; n < kLoads; ++n) loaded[n] = reinterpret_cast<const uint4*>(row)[n * kThreads + thread];
-#pragma unroll
-    for (int n = 0; n < kLoads; ++n) unpack<T>(loaded[n], values + n * kVector<T>);
-  } else {
-#pragma unroll
-    for (int n = 0; n < kColumns<T>; ++n) {
-      const int column = n * kThreads + thread;
-      values[n] = column < columns ? widen(row[column]) : Wide<T>(0);
-    }
-  }
-}
-
-template <class T, bool kVectorised>
-__device__ __forceinline__ void store_columns(T* row, int columns, const Wide<T>* values) {
-  const int thread = threadIdx.x;
-  if constexpr (kVectorised) {
-#pragma unroll
-    for (int n = 0; n < kColumns<T> / kVector<T>; ++n) {
-      reinterpret_cast<uint4*>(row)[n * kThreads + thread] = pack<T>(values + n * kVector<T>);
-    }
-  } else {
-#pragma unroll
-    for (int n = 0; n < kColumns<T>; ++n) {
-      const int column = n * kThreads + thread;
-      if (column < columns) row[column] = narrow<T>(values[n]);
-    }
-  }
-}
+constexpr int kColumns = kThreadColumns<T>;
 
 template <class T, bool kVectorised>
 __device__ __forceinline__ void combine_chunk(const TensorTable& table, const Chunk& chunk, const double* weights,

@@ -5,6 +5,7 @@ from mtl_ext.ops.cagrad import cagrad
 from mtl_ext.ops.combine import combine, combine_
 from mtl_ext.ops.dual_cone import dual_cone
 from mtl_ext.ops.fairgrad import fairgrad
+from mtl_ext.ops.finite_difference import finite_difference, finite_difference_
 from mtl_ext.ops.graddrop import graddrop, graddrop_
 from mtl_ext.ops.graddrop_features import graddrop_features
 from mtl_ext.ops.gradvac import gradvac
@@ -12,8 +13,10 @@ from mtl_ext.ops.gram import gram
 from mtl_ext.ops.min_norm import min_norm
 from mtl_ext.ops.nash import nash
 from mtl_ext.ops.pcgrad import pcgrad
+from mtl_ext.ops.perturb import perturb, perturb_
 from mtl_ext.ops.project_simplex import project_simplex
 from mtl_ext.ops.registry import OPERATORS, has_kernel, load_kernels
+from mtl_ext.ops.saliency_entropy import saliency_entropy, saliency_entropy_map
 
 __all__ = [
     "OPERATORS",
@@ -23,6 +26,8 @@ __all__ = [
     "combine_",
     "dual_cone",
     "fairgrad",
+    "finite_difference",
+    "finite_difference_",
     "graddrop",
     "graddrop_",
     "graddrop_features",
@@ -32,7 +37,11 @@ __all__ = [
     "min_norm",
     "nash",
     "pcgrad",
+    "perturb",
+    "perturb_",
     "project_simplex",
+    "saliency_entropy",
+    "saliency_entropy_map",
 ]
 
 library = load_kernels()

@@ -125,6 +125,6 @@ CASES = [
         inputs=combine_into_inputs,
         check=lambda arguments, result: check_combined(*arguments[1:3], result, arguments[0] if arguments[3] else None),
         errors=combine_errors(in_place=True),
-        mutates=True,
+        mutates=1,
     ),
 ]

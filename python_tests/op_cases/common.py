@@ -101,7 +101,7 @@ class OpCase:
         inputs: (seed, device) -> named argument tuples, small ones for every check.
         check: (arguments, result) -> None; asserts the result against an oracle in higher precision.
         errors: name -> (arguments, part of the message).
-        mutates: whether the first argument is written.
+        mutates: how many arguments, the first ones, are written.
         differentiable_solver: for a solver with a derivative, the argument tuples after `gram` to check it with.
     """
 
@@ -109,7 +109,7 @@ class OpCase:
     inputs: Callable
     check: Callable
     errors: dict[str, tuple[tuple, str]] = field(default_factory=dict)
-    mutates: bool = False
+    mutates: int = 0
     differentiable_solver: tuple[tuple, ...] = ()
 
 

@@ -201,6 +201,6 @@ CASES = [
         inputs=graddrop_into_inputs,
         check=lambda arguments, result: check_result(*arguments[1:8], result, arguments[0] if arguments[8] else None),
         errors=graddrop_errors(in_place=True),
-        mutates=True,
+        mutates=1,
     ),
 ]
