@@ -4,10 +4,12 @@ import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from op_cases.combine import check_combined, param_weights
 from op_cases.common import DTYPES, list_grads
+from op_cases.graddrop import check_result, variant
+from op_cases.graddrop_features import check_features, features_like
 from op_cases.gram import check_gram
 
 from mtl_ext import ops
@@ -89,6 +91,47 @@ def test_combination_of_any_list(case, seed):
     before = [tensor.clone() for tensor in result]
     ops.combine_(result, grads, weights, accumulate=True)
     check_combined(grads, weights, result, before)
+
+
+@SETTINGS
+@given(gradient_lists(), st.integers(0, 2**20))
+def test_graddrop_of_any_list(case, number):
+    grads, num_tasks = case
+    assume(stays_finite(grads, num_tasks))
+    draw = variant(number, grads, num_tasks, "cpu")
+    result = run_graddrop(ops.graddrop, grads, num_tasks, draw)
+    check_result(grads, num_tasks, *draw, result)
+    before = [tensor.clone() for tensor in result]
+    run_graddrop(ops.graddrop_, result, grads, num_tasks, draw, accumulate=True)
+    check_result(grads, num_tasks, *draw, result, before)
+
+
+@SETTINGS
+@given(gradient_lists(), st.integers(0, 2**20))
+def test_graddrop_of_any_features(case, number):
+    grads, num_tasks = case
+    assume(stays_finite(grads, num_tasks))
+    grads = [grad[None] if grad.dim() == 0 else grad for grad in grads]
+    features = features_like(grads, num_tasks, number)
+    seed, uniform, *rest = variant(number, grads, num_tasks, "cpu")
+    draw = (seed, [u[0] if u.numel() else u for u in uniform], *rest)
+    result = run_graddrop(ops.graddrop_features, grads, num_tasks, draw, features=features)
+    check_features((grads, num_tasks, features, *draw), result)
+
+
+def stays_finite(grads, num_tasks):
+    """Whether twice the sum of the tasks fits into every float16 parameter."""
+    num_params = len(grads) // num_tasks
+    columns = [[g for g in grads[p::num_params] if g.numel() and g.dtype == torch.float16] for p in range(num_params)]
+    return all(sum(g.double().abs() for g in column).max() < 30000 for column in columns if column)
+
+
+def run_graddrop(function, *arguments, **options):
+    """Calls a public function with the draw that comes last among the positional arguments."""
+    *arguments, draw = arguments
+    return function(
+        *arguments, **options, **dict(zip(("seed", "uniform", "leak", "sigmoid", "kappa"), draw, strict=True))
+    )
 
 
 @SETTINGS

@@ -1,4 +1,4 @@
-"""Compiles sources for the emulator with g++ and runs the executables.
+"""Compiles sources with g++ under sanitizers, for the emulator or against torch, and runs the executables.
 
 They are programs of their own because a sanitizer must be there from the first instruction on; preloaded into Python it
 would report Python. Objects are kept in build/emulation by content, so that only the first run is slow.
@@ -14,12 +14,20 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from torch.utils import cpp_extension
 
 ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "csrc"
 FOLDER = ROOT / "build" / "emulation"
 COMPILER = "g++"
-FLAGS = ["-std=c++20", "-g1", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-DMTL_EMULATION"]
+FLAGS = ["-std=c++20", "-g1", "-Wall", "-Wextra", "-Wno-unknown-pragmas"]
+EMULATION = ("-DMTL_EMULATION",)
+# CPU kernels as they are, against torch's stable ABI: optimised a little, or its headers cost more than the kernels.
+TORCH = (
+    *("-O1", "-fPIC", "-ffp-contract=fast", "-Wno-unused-parameter", "-Wno-psabi"),
+    "-DTORCH_TARGET_VERSION=0x020d000000000000",
+    *(f"-isystem{path}" for path in cpp_extension.include_paths()),
+)
 # Without optimisation no access disappears, reports name exact lines, and sanitized code compiles in half the time.
 FLAVOURS = {
     "plain": ["-O1", "-Werror"],
@@ -35,6 +43,12 @@ def compiler_version() -> str | None:
     if shutil.which(COMPILER) is None:
         return None
     return subprocess.run([COMPILER, "--version"], capture_output=True, text=True, check=True).stdout
+
+
+def library_file(name: str) -> str:
+    """Path of one of the compiler's own libraries."""
+    command = [COMPILER, f"-print-file-name={name}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 # Without g++ the tests are skipped, unless the kernels are required.
@@ -72,9 +86,9 @@ def remember(name: str, digest: str, command: list[str]) -> Path:
     return output
 
 
-def compile_object(source: Path, flavour: str) -> Path:
+def compile_object(source: Path, flavour: str, flags: tuple[str, ...] = EMULATION) -> Path:
     """Compiles one .cu or .cpp file."""
-    flags = [*FLAGS, *FLAVOURS[flavour]]
+    flags = [*FLAGS, *FLAVOURS[flavour], *flags]
     content = [" ".join(flags), str(compiler_version()), *(path.read_text() for path in sorted(included_files(source)))]
     digest = hashlib.sha256("\0".join(content).encode()).hexdigest()[:16]
     shown = source.relative_to(ROOT)
@@ -94,6 +108,16 @@ def build(name: str, sources: Iterable[Path], flavour: str) -> Path:
     digest = hashlib.sha256(" ".join(path.name for path in objects).encode()).hexdigest()[:16]
     command = [COMPILER, *FLAVOURS[flavour], *(str(path) for path in objects)]
     return remember(f"{flavour}-{name}", digest, command)
+
+
+def build_with_torch(name: str, sources: Iterable[Path], flavour: str, *link_flags: str) -> Path:
+    """Compiles the CPU kernels and `sources` and links them to torch, an executable unless the flags say otherwise."""
+    kernels = sorted((CSRC / "cpu").glob("*.cpp"))
+    objects = [compile_object(source, flavour, TORCH) for source in (*kernels, *sources)]
+    libraries = [flag for path in cpp_extension.library_paths() for flag in (f"-L{path}", f"-Wl,-rpath,{path}")]
+    command = [COMPILER, *FLAVOURS[flavour], *link_flags, *(str(path) for path in objects), *libraries]
+    digest = hashlib.sha256(" ".join(command).encode()).hexdigest()[:16]
+    return remember(f"{flavour}-{name}", digest, [*command, "-ltorch_cpu", "-lc10"])
 
 
 def run(
