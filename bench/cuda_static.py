@@ -126,10 +126,10 @@ def disassemble(path: Path) -> dict[tuple[str, str], list[str]]:
     return opcodes
 
 
-def inspect(source: Path, folder: Path) -> Object:
-    """Compiles one file for all architectures and reads everything about it."""
+def inspect(source: Path, folder: Path, architectures: tuple[str, ...]) -> Object:
+    """Compiles one file and reads everything about it."""
     path = folder / source.with_suffix(".o").name
-    numbers = [name.removeprefix("sm_") for name in ARCHITECTURES]
+    numbers = [name.removeprefix("sm_") for name in architectures]
     targets = [f"-gencode=arch=compute_{number},code=sm_{number}" for number in numbers]
     targets.append(f"-gencode=arch={PTX},code={PTX}")
     nvcc = find_nvcc()
@@ -157,10 +157,10 @@ def inspect(source: Path, folder: Path) -> Object:
     return Object(source.name, kernels, ptx, {name for name in symbols if "cuda" in name.lower()})
 
 
-def inspect_all() -> list[Object]:
+def inspect_all(architectures: tuple[str, ...] = ARCHITECTURES) -> list[Object]:
     """Every CUDA source of the project."""
     with tempfile.TemporaryDirectory() as folder:
-        return [inspect(source, Path(folder)) for source in sorted((ROOT / "csrc/cuda").glob("*.cu"))]
+        return [inspect(source, Path(folder), architectures) for source in sorted((ROOT / "csrc/cuda").glob("*.cu"))]
 
 
 def report(objects: list[Object]) -> str:

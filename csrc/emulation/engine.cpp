@@ -3,10 +3,14 @@
 #include "emulation/engine.h"
 
 #include <algorithm>
+#include <deque>
+#include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "emulation/block.h"
+#include "emulation/launches.h"
 
 namespace cuemu {
 namespace {
@@ -27,12 +31,34 @@ void check_configuration(const Launch& launch) {
   }
 }
 
+struct RecentLaunches {
+  std::mutex mutex;
+  std::deque<LaunchRecord> records;
+};
+
+RecentLaunches& recent() {
+  static RecentLaunches launches;
+  return launches;
+}
+
+void remember(const LaunchRecord& record) {
+  const std::lock_guard lock(recent().mutex);
+  recent().records.push_back(record);
+  if (recent().records.size() > 256) recent().records.pop_front();
+}
+
 }  // namespace
+
+std::deque<LaunchRecord> take_launches() {
+  const std::lock_guard lock(recent().mutex);
+  return std::exchange(recent().records, {});
+}
 
 void run_launch(dim3 grid, dim3 block, size_t shared_bytes, void (*kernel)(const void*), const void* arguments,
                 const Where& where) {
   const Launch launch{grid, block, shared_bytes, kernel, arguments, controls(), where};
   check_configuration(launch);
+  remember({where, grid, block, shared_bytes});
   std::vector<size_t> blocks(size_t{grid.x} * grid.y * grid.z);
   Random random(launch.controls.seed);
   arrange(blocks, launch.controls.order, random);
