@@ -19,6 +19,7 @@ class MethodCase:
     Attributes:
         build: (num_tasks) -> the method, with defaults.
         value: the combined gradient on JACOBIAN with losses (1, 2), and where the number comes from.
+        absolute: how far the combined gradient may be from the value, besides the relative 1e-4.
         scale_free: whether multiplying all gradients by a constant multiplies the combination by it.
         weighs: whether the combination is that of the gradients with the returned weights, from the first call on.
         degree: of the combination as a function of the gradients' scale.
@@ -29,6 +30,7 @@ class MethodCase:
     build: Callable[[int], methods.Method]
     value: Callable[[], np.ndarray]
     source: str
+    absolute: float = 1e-12
     scale_free: bool = True
     weighs: bool = True
     degree: float = 1.0

@@ -72,6 +72,13 @@ CASES = {
         "closed form for two tasks (Sener & Koltun 2018, Algorithm 1)",
         bad_options=(({"normalization": "l1"}, "normalization is 'l1'"),),
     ),
+    "CvxWeighting": MethodCase(
+        lambda k: methods.CvxWeighting(),
+        min_norm_of_two,
+        "closed form for two tasks (Sener & Koltun 2018, Algorithm 1)",
+        absolute=1e-7,
+        bad_options=(({"parameter": "cholesky"}, "parameter is 'cholesky'"),),
+    ),
     "ATW": MethodCase(
         lambda k: methods.ATW(k),
         weighted(0.5, 0.5),

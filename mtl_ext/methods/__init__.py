@@ -6,6 +6,7 @@ from mtl_ext.methods.config import ConFIG
 from mtl_ext.methods.cosmos import COSMOS
 from mtl_ext.methods.cosreg import CosReg
 from mtl_ext.methods.crmogm import CRMOGM
+from mtl_ext.methods.cvx_weighting import CvxWeighting, minimum_norm_layer
 from mtl_ext.methods.db_mtl import DBMTL
 from mtl_ext.methods.dtp import DTP
 from mtl_ext.methods.dwa import DWA
@@ -46,6 +47,7 @@ METHODS: dict[str, type[Method]] = {
         COSMOS,
         CosReg,
         CRMOGM,
+        CvxWeighting,
         DBMTL,
         DTP,
         DWA,
@@ -100,6 +102,7 @@ __all__ = [
     "UW",
     "ConFIG",
     "CosReg",
+    "CvxWeighting",
     "ExcessMTL",
     "FixedWeights",
     "GO4Align",
@@ -118,4 +121,5 @@ __all__ = [
     "SeveralBatches",
     "TaskObjectiveWeights",
     "TrimmedMean",
+    "minimum_norm_layer",
 ]
