@@ -10,6 +10,7 @@ from mtl_ext.ops.graddrop import graddrop, graddrop_
 from mtl_ext.ops.graddrop_features import graddrop_features
 from mtl_ext.ops.gradvac import gradvac
 from mtl_ext.ops.gram import gram
+from mtl_ext.ops.imtl_g import imtl_g
 from mtl_ext.ops.min_norm import min_norm
 from mtl_ext.ops.nash import nash
 from mtl_ext.ops.pcgrad import pcgrad
@@ -34,6 +35,7 @@ __all__ = [
     "gradvac",
     "gram",
     "has_kernel",
+    "imtl_g",
     "min_norm",
     "nash",
     "pcgrad",
