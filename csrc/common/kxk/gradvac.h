@@ -41,45 +41,58 @@ struct GradvacBatch {
 // A correction leaves targets this close to 1 alone: between parallel gradients it would be infinite.
 constexpr double kParallel = 1e-12;
 
+// inverse [K] = 1 / the gradients' norms, 0 for a zero gradient.
+template <class Team>
+MTL_TEAM_FUNCTION void gradvac_inverse_norms(const Team& team, const GradvacBatch& group, double* inverse) {
+#pragma unroll 1
+  for (int k = team.lane; k < group.num_tasks; k += team.size) {
+    const double square = group.gram[k * (group.num_tasks + 1)];
+    inverse[k] = square > 0 ? 1 / sqrt(square) : 0;
+  }
+}
+
+// Loops over a lane's tasks are not unrolled: they have a few rounds, and registers are what the kernel is short of.
+//
 // coefficients [K]: the corrected gradient of `task`; products [K]: workspace. Also writes the task's row of
 // new_target.
 template <class Team>
-MTL_TEAM_FUNCTION void gradvac_row(const Team& team, const GradvacBatch& group, int task, double* coefficients,
-                                   double* products) {
+MTL_TEAM_FUNCTION void gradvac_row(const Team& team, const GradvacBatch& group, const double* inverse, int task,
+                                   double* coefficients, double* products) {
   const int num_tasks = group.num_tasks;
-  const double* own = group.gram + task * num_tasks;
-  const double* target = group.target + task * num_tasks;
-  double* new_target = group.new_target + task * num_tasks;
-  double square = own[task];
+  double* target = group.new_target + task * num_tasks;
+  const bool present = inverse[task] > 0;
   team.sync();  // another lane may still read the products of the task before
+#pragma unroll 1
   for (int k = team.lane; k < num_tasks; k += team.size) {
-    coefficients[k] = k == task && square > 0 ? 1.0 : 0.0;
-    products[k] = own[k];
-    new_target[k] = target[k];
+    coefficients[k] = k == task && present ? 1.0 : 0.0;
+    products[k] = group.gram[task * num_tasks + k];
+    target[k] = group.target[task * num_tasks + k];
   }
   team.sync();
-  if (!(square > 0)) return;
-  double length = sqrt(square);  // of the terms of v: what their rounding is relative to
+  if (!present) return;
+  double norm = sqrt(products[task]), inverse_norm = inverse[task];
+  double terms = norm;  // the lengths of the terms of v: what their rounding is relative to
 #pragma unroll 1
   for (int step = 0; step + 1 < num_tasks; ++step) {
-    const int64_t j = group.order[task * (num_tasks - 1) + step];
-    if (j < 0 || j >= num_tasks || j == task) continue;
-    const double* row = group.gram + j * num_tasks;
-    if (!(row[j] > 0)) continue;
-    const double norm = sqrt(square), other_norm = sqrt(row[j]), wanted = target[j];
-    const double cosine = fmin(1.0, fmax(-1.0, products[j] / norm / other_norm));
+    const int64_t other = group.order[task * (num_tasks - 1) + step];
+    if (other < 0 || other >= num_tasks || other == task || !(inverse[other] > 0)) continue;
+    const int j = static_cast<int>(other);
+    const double wanted = target[j], cosine = fmin(1.0, fmax(-1.0, products[j] * inverse[j] * inverse_norm));
+    team.sync();
+    if (team.lane == 0) target[j] = (1 - group.beta) * wanted + group.beta * cosine;
     const double square_of_sine = (1 - wanted) * (1 + wanted);
-    if (team.lane == 0) new_target[j] = (1 - group.beta) * wanted + group.beta * cosine;
     if (!(cosine < wanted && square_of_sine > kParallel)) continue;
-    const double excess = wanted * sqrt((1 - cosine) * (1 + cosine) / square_of_sine) - cosine;
-    const double amount = norm / other_norm * excess;
-    team.sync();
+    const double grown = norm * (wanted * sqrt((1 - cosine) * (1 + cosine) / square_of_sine) - cosine);
+    const double amount = grown * inverse[j];
     if (team.lane == 0) coefficients[j] += amount;
-    for (int k = team.lane; k < num_tasks; k += team.size) products[k] += amount * row[k];
+#pragma unroll 1
+    for (int k = team.lane; k < num_tasks; k += team.size) products[k] += amount * group.gram[j * num_tasks + k];
     team.sync();
-    square = dot(team, coefficients, products, num_tasks);
-    length += fabs(amount) * other_norm;
-    if (!(square > num_tasks * DBL_EPSILON * length * length)) return;  // v has vanished, and with it every cosine
+    const double square = dot(team, coefficients, products, num_tasks);
+    terms += fabs(grown);
+    if (!(square > num_tasks * DBL_EPSILON * terms * terms)) return;  // v has vanished, and with it every cosine
+    norm = sqrt(square);
+    inverse_norm = 1 / norm;
   }
 }
 

@@ -49,6 +49,17 @@ struct TridiagonalEigen {
     }
   }
 
+  // By one lane, four sums side by side.
+  MTL_TEAM_FUNCTION static double row_product(const double* a, const double* b, int count) {
+    double sums[4] = {0, 0, 0, 0};
+    int i = 0;
+    for (; i + 4 <= count; i += 4) {
+      for (int part = 0; part < 4; ++part) sums[part] += a[i + part] * b[i + part];
+    }
+    for (; i < count; ++i) sums[0] += a[i] * b[i];
+    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  }
+
   // Row k beyond the diagonal becomes v of the reflection that leaves only its first entry; both sides of the trailing
   // block are reflected.
   MTL_TEAM_FUNCTION void reflect(int k) {
@@ -68,9 +79,7 @@ struct TridiagonalEigen {
     if (trivial) return;
     for (int i = team.lane; i < size; i += team.size) {
       const double* row = matrix + (k + 1 + i) * stride + k + 1;
-      double sum = 0;
-      for (int j = 0; j < size; ++j) sum += row[j] * v[j];
-      product[i] = factor * sum;
+      product[i] = factor * row_product(row, v, size);
     }
     team.sync();
     const double half = factor / 2 * dot(team, v, product, size);
@@ -91,10 +100,8 @@ struct TridiagonalEigen {
       for (int j = 0; j < n; ++j) row[j] = i == j ? 1 : 0;
       for (int k = i - 1; k >= 0; --k) {
         const double* v = matrix + k * stride;
-        double sum = 0;
-        for (int j = k + 1; j < n; ++j) sum += row[j] * v[j];
-        sum *= factors[k];
-        for (int j = k + 1; j < n; ++j) row[j] -= sum * v[j];
+        const double share = factors[k] * row_product(row + k + 1, v + k + 1, n - k - 1);
+        for (int j = k + 1; j < n; ++j) row[j] -= share * v[j];
       }
     }
   }
