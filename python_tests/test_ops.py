@@ -347,7 +347,7 @@ def test_aligned_is_differentiable_in_its_preference(implementation, device):
     for shape in ((4,), (4, 4)):
         preference = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).to(device)
         preference.requires_grad_()
-        assert torch.autograd.gradcheck(lambda p: namespace.aligned(grams, p, "median", 2.0**-23)[0], preference)
+        assert torch.autograd.gradcheck(lambda p: namespace.aligned(grams, "median", 2.0**-23, p)[0], preference)
 
 
 def test_unsolved_problems_have_no_derivative(device):

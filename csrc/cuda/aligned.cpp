@@ -6,8 +6,8 @@
 namespace mtl {
 namespace {
 
-std::tuple<Tensor, Tensor, Tensor> aligned_cuda(Tensor gram, std::optional<Tensor> preference, std::string scale_mode,
-                                                double eps) {
+std::tuple<Tensor, Tensor, Tensor> aligned_cuda(Tensor gram, std::string scale_mode, double eps,
+                                                std::optional<Tensor> preference) {
   const char* op = "mtl_ext::aligned";
   const DeviceScope scope(gram);
   const Aligned solver = check_aligned(op, gram, preference, scale_mode, eps);

@@ -33,7 +33,7 @@ def _check(gram: Tensor, preference: Tensor | None, scale_mode: str, eps: float)
 
 
 def aligned_reference(
-    gram: Tensor, preference: Tensor | None, scale_mode: str, eps: float
+    gram: Tensor, scale_mode: str, eps: float, preference: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The formula, problem by problem, on top of torch.linalg.eigh."""
     _check(gram, preference, scale_mode, eps)
@@ -76,7 +76,9 @@ def _shares(kept: Tensor, scale_mode: str) -> Tensor:
     return ((order == chosen) & (kept > 0)).to(kept.dtype)
 
 
-def aligned_fake(gram: Tensor, preference: Tensor | None, scale_mode: str, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+def aligned_fake(
+    gram: Tensor, scale_mode: str, eps: float, preference: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Result shapes of aligned."""
     _check(gram, preference, scale_mode, eps)
     return solver_fake("aligned", gram)
@@ -84,13 +86,13 @@ def aligned_fake(gram: Tensor, preference: Tensor | None, scale_mode: str, eps: 
 
 def aligned_setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     """Keeps the problem and its answer; only the weights have a derivative."""
-    gram, preference, ctx.scale_mode, ctx.eps = inputs
+    gram, ctx.scale_mode, ctx.eps, preference = inputs
     weights, certificate, status = output
     ctx.save_for_backward(gram, preference, weights, status)
     ctx.mark_non_differentiable(certificate, status)
 
 
-def aligned_backward(ctx: Any, cotangent: Tensor, *_: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+def aligned_backward(ctx: Any, cotangent: Tensor, *_: Tensor) -> tuple[Tensor, None, None, Tensor | None]:
     """Divided differences of ``f(l) = l^(-1/2)``, 0 where not kept, between the eigenvalues (Daleckii & Krein 1965).
 
     ``dB = sqrt(sigma) V (F * V^T dG V) V^T + B dsigma / (2 sigma)`` and ``dsigma`` is the diagonal of ``V^T dG V``
@@ -123,7 +125,7 @@ def aligned_backward(ctx: Any, cotangent: Tensor, *_: Tensor) -> tuple[Tensor, T
     if preference is not None:
         balanced = (vectors @ (sigma.sqrt() * inverse * left)[..., None])[..., 0] * counts
         p_cotangent = balanced.sum_to_size(preference.shape)
-    return torch.where(inside, gram_cotangent, 0.0), p_cotangent, None, None
+    return torch.where(inside, gram_cotangent, 0.0), None, None, p_cotangent
 
 
 def _differences(values: Tensor, roots: Tensor, kept: Tensor) -> Tensor:
@@ -138,7 +140,7 @@ def _differences(values: Tensor, roots: Tensor, kept: Tensor) -> Tensor:
 
 _aligned = define_operator(
     "aligned",
-    "(Tensor gram, Tensor? preference, str scale_mode, float eps) -> (Tensor, Tensor, Tensor)",
+    "(Tensor gram, str scale_mode, float eps, Tensor? preference=None) -> (Tensor, Tensor, Tensor)",
     aligned_reference,
     aligned_fake,
     aligned_setup_context,
@@ -147,7 +149,7 @@ _aligned = define_operator(
 
 
 def aligned(
-    gram: Tensor, preference: Tensor | None = None, scale_mode: str = "min", eps: float = torch.finfo(torch.float32).eps
+    gram: Tensor, scale_mode: str = "min", eps: float = torch.finfo(torch.float32).eps, preference: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Weights ``B p`` of balanced gradients (Aligned-MTL, Senushkin et al. 2023, Theorem 2).
 
@@ -158,10 +160,10 @@ def aligned(
     Args:
         gram: [..., K, K], float64, symmetric positive semidefinite up to rounding; leading dimensions are a batch. The
             scale does not matter (the problem is divided by its trace).
-        preference: p, [K] for every problem or [..., K], float64, on the same device; None: ones.
         scale_mode: sigma is the smallest of the kept eigenvalues ("min"), their lower median ("median", as
             torch.median) or their mean ("rmse").
         eps: machine epsilon of the gradients' dtype (not of ``gram``): what counts as rank.
+        preference: p, [K] for every problem or [..., K], float64, on the same device; None: ones.
 
     Returns:
         weights [..., K] float64; 0 for a task whose gradient is zero.
@@ -175,5 +177,5 @@ def aligned(
     Raises:
         RuntimeError: wrong shape, dtype, device, ``scale_mode`` or ``eps``.
     """
-    weights, certificate, status = _aligned(gram, preference, scale_mode, eps)
+    weights, certificate, status = _aligned(gram, scale_mode, eps, preference)
     return weights, certificate, status

@@ -21,13 +21,13 @@ def aligned_inputs(seed, device):
     cases = {}
     for mode in ("min", "median", "rmse"):
         suffix = "" if mode == "min" else f"-{mode}"
-        cases |= {f"{name}{suffix}": (gram, None, mode, EPS) for name, gram in matrices.items()}
+        cases |= {f"{name}{suffix}": (gram, mode, EPS) for name, gram in matrices.items()}
     own = torch.randn(2, 3, 4, dtype=torch.float64, generator=generator(seed)).to(device)
-    cases["shared-preference"] = (matrices["batch"], own[1, 2], "median", EPS)
-    cases["own-preference"] = (matrices["batch"], own, "min", EPS)
-    cases["preference-K3"] = (matrices["K3"], own[0, 0, :3], "rmse", EPS)
-    cases["non-finite-preference"] = (matrices["batch"], own / own.abs().round(), "min", EPS)
-    cases["full-precision"] = (matrices["K8"], None, "min", 2.0**-52)
+    cases["shared-preference"] = (matrices["batch"], "median", EPS, own[1, 2])
+    cases["own-preference"] = (matrices["batch"], "min", EPS, own)
+    cases["preference-K3"] = (matrices["K3"], "rmse", EPS, own[0, 0, :3])
+    cases["non-finite-preference"] = (matrices["batch"], "min", EPS, own / own.abs().round())
+    cases["full-precision"] = (matrices["K8"], "min", 2.0**-52)
     return cases
 
 
@@ -42,12 +42,12 @@ def expected_weights(gram, preference, mode, eps):
 
 def check_aligned(arguments, result):
     weights, certificate, status = (value.cpu().numpy() for value in result)
-    gram, preference, mode, eps = arguments
+    gram, mode, eps, *own = arguments
     gram = gram.cpu().numpy()
     num_tasks = gram.shape[-1]
     assert weights.shape == gram.shape[:-1]
     assert certificate.shape == status.shape == gram.shape[:-2]
-    p = np.ones(num_tasks) if preference is None else preference.cpu().numpy()
+    p = own[0].cpu().numpy() if own else np.ones(num_tasks)
     rows = zip(
         gram.reshape(-1, num_tasks, num_tasks),
         np.broadcast_to(p, weights.shape).reshape(-1, num_tasks),
@@ -79,19 +79,19 @@ CASES = [
         inputs=aligned_inputs,
         check=check_aligned,
         errors={
-            **{name: ((bad, None, "min", EPS), message) for name, (bad, message) in GRAM_ERRORS.items()},
-            "mode": ((SQUARE, None, "max", EPS), "scale_mode is 'max', expected 'min', 'median' or 'rmse'"),
-            "eps": ((SQUARE, None, "min", -1.0), "eps is -1, expected at least 0 and below 1"),
-            "preference-shape": ((SQUARE, ONES[:1], "min", EPS), "preference has shape [1], expected [K] = [2]"),
+            **{name: ((bad, "min", EPS), message) for name, (bad, message) in GRAM_ERRORS.items()},
+            "mode": ((SQUARE, "max", EPS), "scale_mode is 'max', expected 'min', 'median' or 'rmse'"),
+            "eps": ((SQUARE, "min", -1.0), "eps is -1, expected at least 0 and below 1"),
+            "preference-shape": ((SQUARE, "min", EPS, ONES[:1]), "preference has shape [1], expected [K] = [2]"),
             "preference-batch": (
-                (SQUARE[None], ONES[None, None], "min", EPS),
+                (SQUARE[None], "min", EPS, ONES[None, None]),
                 "preference has shape [1, 1, 2], expected [K] = [2] or [..., K] = [1, 2]",
             ),
             "preference-dtype": (
-                (SQUARE, ONES.float(), "min", EPS),
+                (SQUARE, "min", EPS, ONES.float()),
                 "preference has dtype torch.float32, expected torch.float64",
             ),
         },
-        differentiable_solver=((None, "min", EPS), (None, "median", EPS), (None, "rmse", EPS)),
+        differentiable_solver=(("min", EPS), ("median", EPS), ("rmse", EPS)),
     )
 ]
