@@ -113,7 +113,7 @@ class Row:
         arguments: lists -> the operator's arguments, in the schema's order.
         work: lists -> the least work.
         target: K -> target or None.
-        num_tasks: the K that it is timed for; None: for all. 2 stands for an operator on two lists.
+        num_tasks: the K that it is timed for; None: for all. (2,) alone stands for an operator on two lists.
         allocates: a functional form, timed next to empty().fill_() of its outputs.
         foreach: takes the same arguments, by torch._foreach functions, where that can be done.
     """
@@ -200,7 +200,7 @@ ROWS = {
     for row in (
         Row(
             "gram",
-            arguments=lambda x: (x.grads, x.num_tasks),
+            arguments=lambda x: (x.grads, x.num_tasks, None),
             work=lambda x: Work(bytes=bytes_of(x.grads), flops=x.num_tasks * (x.num_tasks + 1) * x.columns),
             target=by_tasks({2: 0.9, 3: 0.9, 8: 0.88, 20: 0.75, 40: 0.75}),
         ),
