@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from gradient_cases import CASES as GRADIENT_CASES
+from gram_cases import CASES as GRAM_CASES
 from method_case import JACOBIAN, MethodCase
 
 from mtl_ext import methods
@@ -219,4 +220,4 @@ CASES = {
     ),
 }
 
-CASES |= GRADIENT_CASES
+CASES |= GRADIENT_CASES | GRAM_CASES

@@ -120,7 +120,7 @@ def test_heads_get_their_own_loss_and_the_trunk_the_combination(name, dtype, lev
     net, reference, method = TwoHeads(dtype=dtype), TwoHeads(dtype=dtype), CASES[name].build(2)
     z, losses = forward(method, net)
     weights = method.backward(losses, **level_arguments(net, z, level))
-    factors = (weights if method.weight_heads else torch.ones_like(weights)).to(dtype)
+    factors = (method.head_weights(weights) if method.weight_heads else torch.ones_like(weights)).to(dtype)
     _, plain = reference()
     per_task = reference.naive_gradients(list(reference.trunk.parameters()), plain)
     sum(factor * loss for factor, loss in zip(factors, plain.values(), strict=True)).backward()

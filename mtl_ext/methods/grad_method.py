@@ -49,6 +49,14 @@ class GradMethod(Method):
         """
         raise NotImplementedError
 
+    def gram_of(self, gradients: TaskGradients) -> Tensor:
+        """The Gram matrix [K, K] that the method looks at; a method of groups also keeps theirs."""
+        return gradients.gram()
+
+    def head_weights(self, weights: Tensor) -> Tensor:
+        """What the heads' gradients are multiplied by where ``weight_heads`` is on, [K] float64: the weights."""
+        return weights
+
     def _combine(self, gradients: TaskGradients, gram: Tensor, losses: Tensor, usable: Tensor) -> Tensor:
         """Combines into ``.grad``; returns the weights. `usable`: scalar, 1, or 0 or NaN where nothing may be used."""
         combined, weights = self.combination(gradients, gram, losses)
@@ -84,12 +92,13 @@ class GradMethod(Method):
             if not combine:
                 self._collected = gradients
                 return torch.zeros_like(task_losses.values)
-            gram = self.gram = gradients.gram()
+            gram = self.gram = self.gram_of(gradients)
             self.eps = gradients.eps()
             usable = self._judge(gram, task_losses)
             weights = self._combine(gradients, gram, gradients.losses.values, usable)
             if gradients.heads is not None:
-                gradients.heads.apply(weights if self.weight_heads else usable.expand(len(weights)).contiguous())
+                equal = usable.expand(len(weights)).contiguous()
+                gradients.heads.apply(self.head_weights(weights) if self.weight_heads else equal)
         return weights
 
     def _task_gradients(

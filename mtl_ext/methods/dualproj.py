@@ -1,0 +1,59 @@
+"""DualProj: the mean projected away from conflict."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mtl_ext import ops
+from mtl_ext.methods.base import check_choice, check_range
+from mtl_ext.methods.grad_method import GramMethod
+
+
+class DualProj(GramMethod):
+    """Projection onto the dual cone (GEM, Lopez-Paz & Ranzato 2017, Eq. 8): the mean freed from conflict.
+
+    ``proj(sum_k p_k g_k)`` onto ``{r: g_j^T r >= 0 for all j}``. Solved exactly, at any scale; TorchJD adds 1e-4 to the
+    diagonal of the scaled Gram matrix (``reg_eps=1e-4`` does the same), and falls back to the mean for gradients below
+    an absolute 1e-4.
+
+    Args:
+        preference: p, K numbers from 0 on; None: ``1/K`` (``1`` with ``reduction="sum"``).
+        reg_eps: added to the diagonal of ``G / tr G``.
+        reduction: ``"mean"``, or ``"sum"``; of the default preference only.
+        weight_heads: see `GradMethod`.
+        nonfinite: see `Method`.
+    """
+
+    def __init__(
+        self,
+        *,
+        preference: Sequence[float] | None = None,
+        reg_eps: float = 0.0,
+        reduction: str = "mean",
+        weight_heads: bool = False,
+        nonfinite: str = "raise",
+    ) -> None:
+        super().__init__(weight_heads=weight_heads, nonfinite=nonfinite)
+        check_choice("reduction", reduction, ("sum", "mean"))
+        check_range("reg_eps", reg_eps, 0.0)
+        for index, value in enumerate(preference or ()):
+            check_range(f"preference[{index}]", value, 0.0)
+        self.preference = None if preference is None else list(preference)
+        self.reg_eps = reg_eps
+        self.reduction = reduction
+
+    def lower_bounds(self, preference: Tensor) -> Tensor:
+        """The problems' lower bounds [M, K] for preferences [K]; their solutions are added."""
+        return preference[None]
+
+    def task_weights(self, gram: Tensor, losses: Tensor) -> Tensor:
+        """The weights of the projections."""
+        num_tasks = len(gram)
+        if self.preference is not None and len(self.preference) != num_tasks:
+            raise ValueError(f"losses has {num_tasks} tasks, expected len(preference) = {len(self.preference)}")
+        equal = 1.0 if self.reduction == "sum" else 1 / num_tasks
+        preference = gram.new_tensor(self.preference or [equal] * num_tasks)
+        ridge = self.reg_eps * gram.trace() * torch.eye(num_tasks, dtype=gram.dtype, device=gram.device)
+        weights, _, _ = ops.dual_cone(gram + ridge if self.reg_eps > 0 else gram, self.lower_bounds(preference))
+        return weights.sum(0)
