@@ -192,6 +192,28 @@ def test_finite_difference_over_what_it_reads(implementation, dtype, device):
     assert same_bits(over_minus, expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_large_results_are_the_same_past_the_caches(dtype):
+    """Above kStreamBytes the CPU kernels store past the caches, from the first aligned element of the outputs on."""
+    size = 2**24 // dtype.itemsize + 1000
+    draw = torch.Generator().manual_seed(0)
+    params, direction = (torch.randn(size, generator=draw).to(dtype) for _ in range(2))
+    both_shifted, one_shifted = (
+        [torch.empty(size + shift, dtype=dtype)[shift:] for shift in pair] for pair in ((1, 1), (0, 1))
+    )
+    expected = ops.OPERATORS["perturb"].reference([params], [direction], 0.1, True)
+    for plus, minus in (both_shifted, one_shifted):
+        eps = ops.perturb_([plus], [minus], [params], [direction], 0.1, relative=True)
+        for found, exact in zip((plus, minus, eps), (expected[0][0], expected[1][0], expected[2]), strict=True):
+            torch.testing.assert_close(found, exact, rtol=2 * torch.finfo(found.dtype).eps, atol=1e-12)
+        small = [
+            ops.finite_difference([a], [b], eps)[0]
+            for a, b in zip(plus.split(10_000), minus.split(10_000), strict=True)
+        ]
+        ops.finite_difference_([minus], [plus], [minus], eps)
+        assert torch.equal(minus, torch.cat(small))
+
+
 def test_finite_difference_of_a_quadratic_is_its_hessian_vector_product(device):
     hessian = torch.randn(7, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).to(device)
     params, direction = [torch.ones(7, dtype=torch.float64, device=device)], [hessian[0].clone()]

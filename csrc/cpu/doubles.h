@@ -73,7 +73,7 @@ MTL_INLINE void stream_doubles(T* target, Vector<double> values) {
 // One element, for what is left behind the last whole vector.
 template <class T>
 MTL_INLINE T narrow_double(double value) {
-  return narrow<T>(static_cast<decltype(widen(T{}))>(value));
+  return narrow<T>(static_cast<Wide<T>>(value));
 }
 
 }  // namespace mtl

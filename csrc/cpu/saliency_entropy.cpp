@@ -20,10 +20,6 @@
 namespace mtl {
 namespace {
 
-// float for half types.
-template <class T>
-using WideOf = decltype(widen(T{}));
-
 // An integer as wide as W.
 template <class W>
 using Lane = std::conditional_t<std::is_same_v<W, double>, int64_t, int32_t>;
@@ -44,8 +40,8 @@ template <class W>
 constexpr W kLarge = std::numeric_limits<W>::max() / 4;
 
 template <class T>
-MTL_INLINE Vector<WideOf<T>> magnitudes(const void* row, int64_t begin) {
-  using W = WideOf<T>;
+MTL_INLINE Vector<Wide<T>> magnitudes(const void* row, int64_t begin) {
+  using W = Wide<T>;
   const T* source = static_cast<const T*>(row) + begin;
   Vector<W> values = {};
   if constexpr (std::is_same_v<T, W>) {
@@ -60,8 +56,8 @@ MTL_INLINE Vector<WideOf<T>> magnitudes(const void* row, int64_t begin) {
 // One column at a time, for what is left behind the last strip and for sums near overflow: those are taken on a smaller
 // scale. Returns the entropy.
 template <class T>
-MTL_INLINE WideOf<T> column_entropy(const Rows& rows, int64_t column, int64_t* zero_columns) {
-  using W = WideOf<T>;
+MTL_INLINE Wide<T> column_entropy(const Rows& rows, int64_t column, int64_t* zero_columns) {
+  using W = Wide<T>;
   const auto magnitude = [&](const void* row) { return std::abs(widen(static_cast<const T*>(row)[column])); };
   W largest = 0;
   for (const void* row : rows) largest = std::max(largest, magnitude(row));
@@ -92,9 +88,9 @@ MTL_INLINE void add_to(Vector<double>& total, Vector<float> values) {
 
 // The entropies of one strip, and -1 in `zero` where all gradients are zero. False: a sum is near overflow.
 template <class T>
-MTL_INLINE bool strip_entropies(const Rows& rows, int64_t begin, Vector<WideOf<T>>* entropy,
-                                Vector<Lane<WideOf<T>>>* zero) {
-  using W = WideOf<T>;
+MTL_INLINE bool strip_entropies(const Rows& rows, int64_t begin, Vector<Wide<T>>* entropy,
+                                Vector<Lane<Wide<T>>>* zero) {
+  using W = Wide<T>;
   const Vector<W> none = {}, one = none + 1, large = none + kLarge<W>;
   Vector<W> sum[kStrip] = {}, share[kStrip];
   Vector<Lane<W>> too_large = {};
@@ -122,7 +118,7 @@ MTL_INLINE bool strip_entropies(const Rows& rows, int64_t begin, Vector<WideOf<T
 // Columns begin .. end of a parameter; `map` may be null.
 template <class T>
 MTL_INLINE Partial entropy_columns(const Rows& rows, int64_t begin, int64_t end, void* map) {
-  using W = WideOf<T>;
+  using W = Wide<T>;
   constexpr int kColumns = kStrip * kLanes<W>;
   W* positions = static_cast<W*>(map);
   Vector<double> total = {};
