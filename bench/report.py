@@ -59,6 +59,7 @@ SECTIONS: dict[str, tuple[str, Callable[[list[Line]], str]]] = {
     "floor": ("Operators against the floor", floor_table),
     "overhead": ("Calls with nothing to compute", value_table),
     "peers": ("Next to TorchJD", value_table),
+    "torchjd_accelerate": ("TorchJD's own classes, accelerated", value_table),
     "step": ("Whole steps of a ResNet-18", value_table),
     "suite": ("Implementations of one operator", suite_table),
 }
