@@ -188,7 +188,7 @@ SOLVERS = {
             lambda b: (b.grams, None, choice(b, "min", "median", "rmse"), EPS),
             certificates.own_answer,
             lambda a: oracles.aligned(a[0], *a[2:]),
-            certificates.relative_difference,
+            certificates.largest_difference,
             1e-6,
         ),
         Solver(
