@@ -137,8 +137,8 @@ def simplex_residual(answer: Answer) -> float:
 
 
 def largest_difference(answer: Answer, oracle: Array) -> float:
-    """Of weights that sum to 1."""
-    return float(np.abs(answer.weights - oracle).max())
+    """Of weights of order 1, which may cancel to less."""
+    return float(np.abs(answer.weights - oracle).max() / max(1, np.abs(oracle).max()))
 
 
 def own_answer(_: Answer) -> float:

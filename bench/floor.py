@@ -63,7 +63,7 @@ class TensorList(ctypes.Structure):
 def load_probes() -> ctypes.CDLL:
     """Compiles probes.cpp once and loads it."""
     source = ROOT / "bench/probes.cpp"
-    headers = [ROOT / "csrc" / name for name in ("cpu/vector.h", "cpu/philox.h", "common/philox.h")]
+    headers = [ROOT / "csrc" / name for name in ("cpu/vector.h", "cpu/logarithm.h", "cpu/philox.h", "common/philox.h")]
     inputs = b"".join(path.read_bytes() for path in (source, *headers))
     library = ROOT / f"build/bench/probes-{hashlib.sha256(inputs).hexdigest()[:12]}.so"
     if not library.exists():
@@ -113,7 +113,8 @@ def compute_probes(threads: int) -> dict[str, Probe]:
     return {
         "gemm": Probe("flops", 2 * GEMM_SIZE**3, lambda: torch.mm(a, b, out=product)),
         "philox": Probe("philox", words, lambda: library.probe_philox(ctypes.c_int64(words), threads)),
-        "log": Probe("logarithms", words * threads, logarithms),
+        "log": Probe("logarithms", words, lambda: library.probe_log(ctypes.c_int64(words), threads)),
+        "torch.log": Probe("logarithms", words * threads, logarithms),
     }
 
 

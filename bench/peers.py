@@ -118,7 +118,7 @@ PEERS = {
         weights_target=((3, ">=300"), (8, ">=300"), (20, ">=300")),
     ),
     "FairGrad": Peer("fairgrad", lambda k: peer.FairGrad(1.0), lambda g: (g, 1.0)),
-    "AlignedMTL": Peer("aligned", lambda k: peer.AlignedMTL(), lambda g: (g, None, "min", EPS)),
+    "AlignedMTL": Peer("aligned", lambda k: peer.AlignedMTL(), lambda g: (g, "min", EPS)),
     "IMTLG": Peer("imtl_g", lambda k: peer.IMTLG(), lambda g: (g, EPS)),
     "UPGrad": Peer(
         "dual_cone", lambda k: peer.UPGrad(), lambda g: (g, upgrad_bounds(g)), lambda answer: solved(answer).sum(0)

@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "cpu/logarithm.h"
 #include "cpu/philox.h"
 #include "cpu/vector.h"
 
@@ -51,6 +52,15 @@ MTL_CLONES void blend_rows(const float* const* row, int64_t num_rows, int64_t st
     out[i] = 0;
     for (int64_t k = 0; k < num_rows; ++k) out[i] += row[k * stride][i];
   }
+}
+
+MTL_CLONES void add_logarithms(const float* values, int64_t size, float* sums) {
+  Vector<float> sum[4] = {};
+  for (int64_t i = 0; i < size; i += 4 * kLanes<float>) {
+#pragma GCC unroll 4
+    for (int s = 0; s < 4; ++s) sum[s] += mtl::logarithm(load(values + i + s * kLanes<float>));
+  }
+  for (int s = 0; s < 4; ++s) store(sums, sum[s] + load(sums));
 }
 
 template <class Work>
@@ -124,5 +134,16 @@ extern "C" void probe_philox(int64_t count, int threads) {
     alignas(64) float drawn[kDrawn];
     for (int64_t i = begin; i < end; i += kDrawn) fill_uniform(mtl::PhiloxStream(seed), 0, i / 4, kDrawn / 4, drawn);
     asm volatile("" : : "r"(drawn) : "memory");
+  });
+}
+
+// Adds `count` logarithms of values in the first-level cache.
+extern "C" void probe_log(int64_t count, int threads) {
+  constexpr int64_t kCached = 2048;
+  split(count, kCached, threads, [&](int64_t begin, int64_t end) {
+    alignas(64) float values[kCached], sums[kLanes<float>] = {};
+    for (int64_t i = 0; i < kCached; ++i) values[i] = 0.5f + static_cast<float>(i) / kCached;
+    for (int64_t i = begin; i < end; i += kCached) add_logarithms(values, kCached, sums);
+    asm volatile("" : : "r"(sums) : "memory");
   });
 }

@@ -185,10 +185,10 @@ SOLVERS = {
         ),
         Solver(
             "aligned",
-            lambda b: (b.grams, None, choice(b, "min", "median", "rmse"), EPS),
+            lambda b: (b.grams, choice(b, "min", "median", "rmse"), EPS),
             certificates.own_answer,
-            lambda a: oracles.aligned(a[0], *a[2:]),
-            certificates.relative_difference,
+            lambda a: oracles.aligned(*a),
+            certificates.largest_difference,
             1e-6,
         ),
         Solver(
