@@ -186,7 +186,7 @@ struct AlphaFair {
   template <class Team>
   MTL_TEAM_FUNCTION Outcome solve(const Team& team, int num_tasks, const double* gram, double* weights,
                                   double* workspace) const {
-    // The minimum norm's workspace is the system with the two vectors that follow it.
+    // The minimum norm's workspace is the system with the four vectors that follow it, which are not in use yet.
     double* system = workspace + num_tasks * num_tasks;
     double* vectors = system + num_tasks * (num_tasks + 1);
     AlphaFairProblem<Team> problem{team,
