@@ -159,17 +159,21 @@ inline Tensor gather_like(const Tensor& layout, const Tensor& source) {
   return copy;
 }
 
-// Checks one parameter's tensors against its first present one, `reference`.
+inline std::string as_in_first(const TaskGrads& grads, int64_t reference) {
+  return " as in grads[" + std::to_string(reference) + "] (task " + std::to_string(reference / grads.num_params) + ")";
+}
+
+// Checks one parameter's tensors against its first present one, `reference`. (Texts are made where a check fails: made
+// for every tensor they would cost more than the checks.)
 inline void check_against_first(const char* op, const TaskGrads& grads, int64_t index, int64_t reference) {
   const Tensor& tensor = grads.tensors[index];
   const Tensor& expected = grads.tensors[reference];
-  const std::string as_in =
-      " as in grads[" + std::to_string(reference) + "] (task " + std::to_string(reference / grads.num_params) + ")";
-  MTL_CHECK(tensor.scalar_type() == expected.scalar_type(), op, ": ", tensor_name("grads", index, grads.num_params),
-            " has dtype ", dtype_name(tensor.scalar_type()), ", expected ", dtype_name(expected.scalar_type()), as_in);
+  MTL_CHECK(tensor.scalar_type() == grads.dtype[reference % grads.num_params], op, ": ",
+            tensor_name("grads", index, grads.num_params), " has dtype ", dtype_name(tensor.scalar_type()),
+            ", expected ", dtype_name(expected.scalar_type()), as_in_first(grads, reference));
   MTL_CHECK(equal(tensor.sizes(), expected.sizes()), op, ": ", tensor_name("grads", index, grads.num_params),
-            " has shape ", list_name(tensor.sizes()), ", expected ", list_name(expected.sizes()), as_in,
-            "; an absent gradient is an empty tensor");
+            " has shape ", list_name(tensor.sizes()), ", expected ", list_name(expected.sizes()),
+            as_in_first(grads, reference), "; an absent gradient is an empty tensor");
 }
 
 inline void check_num_tasks(const char* op, const std::vector<Tensor>& grads, int64_t num_tasks) {
@@ -221,14 +225,14 @@ inline void check_like(const char* op, const char* argument, const std::vector<T
     if (grads.first[param] < 0) continue;
     const Tensor& found = list[param];
     const Tensor& like = grads.tensors[grads.first[param]];
-    const std::string name = std::string(argument) + "[" + std::to_string(param) + "]";
-    const std::string as_in = " as in grads[" + std::to_string(grads.first[param]) + "]";
-    MTL_CHECK(same_device(found, like), op, ": ", name, " is on ", device_name(found), ", expected ", device_name(like),
-              as_in);
-    MTL_CHECK(found.scalar_type() == like.scalar_type(), op, ": ", name, " has dtype ", dtype_name(found.scalar_type()),
-              ", expected ", dtype_name(like.scalar_type()), as_in);
-    MTL_CHECK(equal(found.sizes(), like.sizes()), op, ": ", name, " has shape ", list_name(found.sizes()),
-              ", expected ", list_name(like.sizes()), as_in);
+    const int64_t first = grads.first[param];
+    MTL_CHECK(same_device(found, like), op, ": ", argument, "[", param, "] is on ", device_name(found), ", expected ",
+              device_name(like), " as in grads[", first, "]");
+    MTL_CHECK(found.scalar_type() == grads.dtype[param], op, ": ", argument, "[", param, "] has dtype ",
+              dtype_name(found.scalar_type()), ", expected ", dtype_name(like.scalar_type()), " as in grads[", first,
+              "]");
+    MTL_CHECK(equal(found.sizes(), like.sizes()), op, ": ", argument, "[", param, "] has shape ",
+              list_name(found.sizes()), ", expected ", list_name(like.sizes()), " as in grads[", first, "]");
   }
 }
 

@@ -54,6 +54,8 @@ class DualProj(GramMethod):
             raise ValueError(f"losses has {num_tasks} tasks, expected len(preference) = {len(self.preference)}")
         equal = 1.0 if self.reduction == "sum" else 1 / num_tasks
         preference = gram.new_tensor(self.preference or [equal] * num_tasks)
-        ridge = self.reg_eps * gram.trace() * torch.eye(num_tasks, dtype=gram.dtype, device=gram.device)
-        weights, _, _ = ops.dual_cone(gram + ridge if self.reg_eps > 0 else gram, self.lower_bounds(preference))
+        # Products of float32 gradients leave a Gram matrix of dependent gradients indefinite by their rounding.
+        rounding = num_tasks * min(self.eps, torch.finfo(torch.float32).eps)
+        ridge = rounding * gram.diagonal() + self.reg_eps * gram.trace()
+        weights, _, _ = ops.dual_cone(gram + torch.diag(ridge), self.lower_bounds(preference))
         return weights.sum(0)
