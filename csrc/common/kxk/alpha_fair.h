@@ -182,11 +182,12 @@ struct AlphaFair {
   double alpha;
 
   static constexpr int workspace(int num_tasks) { return num_tasks * (2 * num_tasks + 7); }
+  // The minimum norm's workspace is the system with the four vectors that follow it.
+  static_assert(MinNorm::workspace(64) <= 64 * (64 + 5));
 
   template <class Team>
   MTL_TEAM_FUNCTION Outcome solve(const Team& team, int num_tasks, const double* gram, double* weights,
                                   double* workspace) const {
-    // The minimum norm's workspace is the system with the four vectors that follow it, which are not in use yet.
     double* system = workspace + num_tasks * num_tasks;
     double* vectors = system + num_tasks * (num_tasks + 1);
     AlphaFairProblem<Team> problem{team,
