@@ -3,6 +3,8 @@
 import copy
 import inspect
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -622,6 +624,27 @@ def test_projector_of_several_vectors():
     parity = ours.ConeProjector(norm_eps=1e-4, reg_eps=1e-4)
     assert_near(parity(vectors, gram), QuadprogProjector()(vectors, gram), 1e-6)
     assert_near(peer.UPGrad(projector=parity)(jacobian(4, 3)), peer.UPGrad()(jacobian(4, 3)), 1e-4)
+
+
+def test_torchjd_is_not_needed_before():
+    """Nothing imports it until the adapter is imported, which says how to get it."""
+    program = """
+import importlib.metadata, sys
+import mtl_ext, mtl_ext.adapters
+assert "torchjd" not in sys.modules
+
+def version(name):
+    raise importlib.metadata.PackageNotFoundError(name)
+
+importlib.metadata.version = version
+try:
+    import mtl_ext.adapters.torchjd
+except ImportError as error:
+    assert "is not installed" in str(error) and "mtl_ext[torchjd]" in str(error)
+else:
+    raise SystemExit("imported")
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @pytest.mark.parametrize("found", [None, "0.17.2", "1.0"])
