@@ -202,6 +202,20 @@ def test_values_and_draws_are_torchjds(name, m, dtype):
         assert_near(found, expected, tolerance_of(name, dtype))
 
 
+@pytest.mark.parametrize("name", sorted(set(ARGUMENTS) - {"FairGrad", "MGDA", "NashMTL"}))
+def test_values_of_dependent_gradients(name):
+    """Without the methods that have no answer at Pareto-stationary points, where TorchJD returns its last iterate."""
+    matrix = torch.randn(8, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    mine, theirs = pair(name, 8)
+    assert_near(run(mine, matrix)[0], run(theirs, matrix)[0], tolerance_of(name, torch.float64))
+
+
+@pytest.mark.parametrize("name", ["FairGrad", "MGDA", "NashMTL"])
+def test_of_opposite_gradients_nothing_remains(name):
+    matrix = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+    assert pair(name, 2)[0](matrix).norm() < 1e-6
+
+
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
