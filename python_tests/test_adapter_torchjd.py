@@ -3,6 +3,8 @@
 import copy
 import inspect
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -198,6 +200,20 @@ def test_values_and_draws_are_torchjds(name, m, dtype):
         (found, my_state), (expected, their_state) = run(mine, matrix), run(theirs, matrix)
         assert torch.equal(my_state, their_state)
         assert_near(found, expected, tolerance_of(name, dtype))
+
+
+@pytest.mark.parametrize("name", sorted(set(ARGUMENTS) - {"FairGrad", "MGDA", "NashMTL"}))
+def test_values_of_dependent_gradients(name):
+    """Without the methods that have no answer at Pareto-stationary points, where TorchJD returns its last iterate."""
+    matrix = torch.randn(8, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    mine, theirs = pair(name, 8)
+    assert_near(run(mine, matrix)[0], run(theirs, matrix)[0], tolerance_of(name, torch.float64))
+
+
+@pytest.mark.parametrize("name", ["FairGrad", "MGDA", "NashMTL"])
+def test_of_opposite_gradients_nothing_remains(name):
+    matrix = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+    assert pair(name, 2)[0](matrix).norm() < 1e-6
 
 
 @pytest.mark.parametrize(
@@ -622,6 +638,27 @@ def test_projector_of_several_vectors():
     parity = ours.ConeProjector(norm_eps=1e-4, reg_eps=1e-4)
     assert_near(parity(vectors, gram), QuadprogProjector()(vectors, gram), 1e-6)
     assert_near(peer.UPGrad(projector=parity)(jacobian(4, 3)), peer.UPGrad()(jacobian(4, 3)), 1e-4)
+
+
+def test_torchjd_is_not_needed_before():
+    """Nothing imports it until the adapter is imported, which says how to get it."""
+    program = """
+import importlib.metadata, sys
+import mtl_ext, mtl_ext.adapters
+assert "torchjd" not in sys.modules
+
+def version(name):
+    raise importlib.metadata.PackageNotFoundError(name)
+
+importlib.metadata.version = version
+try:
+    import mtl_ext.adapters.torchjd
+except ImportError as error:
+    assert "is not installed" in str(error) and "mtl_ext[torchjd]" in str(error)
+else:
+    raise SystemExit("imported")
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @pytest.mark.parametrize("found", [None, "0.17.2", "1.0"])

@@ -12,13 +12,16 @@ from mtl_ext.ops.checks import SUPPORTED_DTYPES
 # The CUDA solvers take this many tasks; larger problems are solved on the CPU, as TorchJD solves all of them.
 MAX_CUDA_TASKS = 64
 
+# The list operators take this many on CUDA; more rows than that are TorchJD's own business.
+MAX_ROWS = 2048
+
 NON_FINITE = 2
 
 
 def has_operators(matrices: Sequence[Tensor]) -> bool:
-    """Whether the operators take these Jacobians [m, ...]: at least one row, one device, dense, a supported dtype."""
+    """Whether the operators take these Jacobians [m, ...]: rows, but not too many; one device, a supported dtype."""
     first = matrices[0]
-    return first.shape[0] > 0 and all(
+    return 0 < first.shape[0] <= MAX_ROWS and all(
         matrix.dtype in SUPPORTED_DTYPES and matrix.layout == torch.strided and matrix.device == first.device
         for matrix in matrices
     )
