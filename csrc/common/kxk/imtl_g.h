@@ -5,8 +5,8 @@
 #include <cfloat>
 #include <cmath>
 
-#include "common/kxk/tridiagonal.h"
 #include "common/kxk/solve.h"
+#include "common/kxk/tridiagonal.h"
 
 namespace mtl {
 
