@@ -87,7 +87,7 @@ def rows(emulation: Any, kernels: dict[str, Kernel]) -> Iterator[list[str]]:
         for row in ROWS.values():
             if row.allocates or not is_emulated(row.op) or num_tasks not in (row.num_tasks or COLUMNS):
                 continue
-            per_column = row.work(lists).bytes / lists.columns
+            per_column = row.work(lists).moved / lists.columns
             for launch in launches(emulation, row.op, row.arguments(lists)):
                 predicted = bandwidth(kernels, launch, per_column, columns)
                 yield [row.op, str(num_tasks), *resources(kernels, launch), *predicted]

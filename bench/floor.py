@@ -2,6 +2,7 @@
 
 ``floor = max(bytes / B, flops / F, special / S)`` with B the best memory rate of three access patterns on the very
 tensors that the operators read, F that of a float32 matrix product, S that of Philox words or logarithms in cache.
+Reads and writes have bandwidths of their own: passes that only read are held to the best rate of reading alone.
 """
 
 import ctypes
@@ -19,7 +20,7 @@ FLAGS = ["-std=c++20", "-O3", "-ffp-contract=fast", "-Wno-psabi", "-shared", "-f
 GEMM_SIZE = 1536
 # Elements that fit into the second-level cache twice; as many calls as a probe needs to last a few milliseconds.
 CACHED, CACHED_CALLS = 32_768, 64
-MEMORY = "bytes"
+MEMORY, READING = "bytes", "bytes_read"
 
 
 @dataclass(frozen=True)
@@ -27,16 +28,23 @@ class Work:
     """What an operator has to do at least.
 
     Attributes:
-        bytes: read and written.
+        bytes: read and written, in passes that do both.
+        bytes_read: in passes that only read.
         flops: floating-point operations.
         philox: Philox words drawn.
         logarithms: taken.
     """
 
     bytes: float = 0
+    bytes_read: float = 0
     flops: float = 0
     philox: float = 0
     logarithms: float = 0
+
+    @property
+    def moved(self) -> float:
+        """All bytes."""
+        return self.bytes + self.bytes_read
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,8 @@ def memory_probes(grads: list[torch.Tensor], out: list[torch.Tensor], threads: i
 
     def probe(name: str, rows: int) -> Probe:
         function = getattr(library, f"probe_{name}")
-        return Probe(MEMORY, 4 * rows * columns, lambda: function(ctypes.byref(argument), threads))
+        resource = READING if name == "read" else MEMORY
+        return Probe(resource, 4 * rows * columns, lambda: function(ctypes.byref(argument), threads))
 
     return {name: probe(name, rows) for name, rows in moved.items()}
 
@@ -124,9 +133,12 @@ def best_rates(probes: Mapping[str, Probe], milliseconds: Mapping[str, float]) -
     for name, probe in probes.items():
         rate = probe.amount / milliseconds[name]
         rates[probe.resource] = max(rates.get(probe.resource, 0.0), rate)
+    rates[MEMORY] = max(rates[MEMORY], rates[READING])
     return rates
 
 
 def floors(work: Work, rates: Mapping[str, float]) -> dict[str, float]:
     """Milliseconds that the work costs at least, by resource; the floor is the largest."""
-    return {resource: getattr(work, resource) / rate for resource, rate in rates.items()}
+    costs = {resource: getattr(work, resource) / rate for resource, rate in rates.items()}
+    costs[MEMORY] += costs.pop(READING)
+    return costs

@@ -102,7 +102,7 @@ def list_timings(device: str = "cuda") -> list[str]:
             if row.foreach is not None:
                 arguments = row.arguments(lists)
                 foreach = f"{milliseconds(lambda f=row.foreach, a=arguments: f(*a)):.3f}"
-            rate = row.work(lists).bytes / ours
+            rate = row.work(lists).moved / ours
             cells = (
                 row.op,
                 num_tasks,

@@ -35,10 +35,14 @@ MTL_CLONES float read_row(const float* row, int64_t size) {
   return total;
 }
 
-// Elements begin..end of the rows `row[0]`, `row[stride]`, ... added into `out`.
+// Elements begin..end of the rows `row[0]`, `row[stride]`, ... added into `out`, past the caches.
 MTL_CLONES void blend_rows(const float* const* row, int64_t num_rows, int64_t stride, int64_t begin, int64_t end,
                            float* out) {
   int64_t i = begin;
+  for (; i < end && !mtl::can_stream(out + i); ++i) {
+    out[i] = 0;
+    for (int64_t k = 0; k < num_rows; ++k) out[i] += row[k * stride][i];
+  }
   for (; i + kStep <= end; i += kStep) {
     Vector<float> sum[kStrip] = {};
     for (int64_t k = 0; k < num_rows; ++k) {
@@ -46,12 +50,13 @@ MTL_CLONES void blend_rows(const float* const* row, int64_t num_rows, int64_t st
       for (int s = 0; s < kStrip; ++s) sum[s] += load(row[k * stride] + i + s * kLanes<float>);
     }
 #pragma GCC unroll 8
-    for (int s = 0; s < kStrip; ++s) store(out + i + s * kLanes<float>, sum[s]);
+    for (int s = 0; s < kStrip; ++s) mtl::stream(out + i + s * kLanes<float>, sum[s]);
   }
   for (; i < end; ++i) {
     out[i] = 0;
     for (int64_t k = 0; k < num_rows; ++k) out[i] += row[k * stride][i];
   }
+  mtl::end_stream();
 }
 
 MTL_CLONES void add_logarithms(const float* values, int64_t size, float* sums) {

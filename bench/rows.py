@@ -21,7 +21,7 @@ CASES = importlib.import_module("op_cases").CASES
 
 # K -> N.
 COLUMNS = {2: 10_000_000, 3: 10_000_000, 8: 10_000_000, 20: 5_000_000, 40: 5_000_000}
-CHECKED_COLUMNS = 200_000  # what the oracles, in extended precision, can afford
+CHECKED_COLUMNS = 500_000  # what the oracles, in extended precision, can afford
 # Sizes of a ResNet-18's parameters in order; a list takes them from the start, scaled to its number of scalars.
 RESNET_SIZES = (
     (9408, 64, 64)
@@ -201,7 +201,7 @@ ROWS = {
         Row(
             "gram",
             arguments=lambda x: (x.grads, x.num_tasks, None),
-            work=lambda x: Work(bytes=bytes_of(x.grads), flops=x.num_tasks * (x.num_tasks + 1) * x.columns),
+            work=lambda x: Work(bytes_read=bytes_of(x.grads), flops=x.num_tasks * (x.num_tasks + 1) * x.columns),
             target=by_tasks({2: 0.9, 3: 0.9, 8: 0.88, 20: 0.75, 40: 0.75}),
         ),
         Row(
@@ -235,14 +235,16 @@ ROWS = {
         Row(
             "saliency_entropy",
             arguments=lambda x: (x.grads, x.num_tasks),
-            work=lambda x: Work(bytes_of(x.grads), logarithms=(x.num_tasks + 1) * x.columns),
+            work=lambda x: Work(bytes_read=bytes_of(x.grads), logarithms=x.num_tasks * x.columns),
             target=lambda num_tasks: Target(">=0.5", "fraction_of_bytes"),
             num_tasks=(2, 3, 8),
         ),
         Row(  # parameters and a direction; the latter's norm is known only after a pass over it
             "perturb_",
             arguments=lambda x: (x.out, x.second_out, x.task(0), x.task(1), 1e-3, False),
-            work=lambda x: Work(bytes_of(x.task(0), x.task(1), x.task(1), x.out, x.second_out), flops=5 * x.columns),
+            work=lambda x: Work(
+                bytes_of(x.task(0), x.task(1), x.out, x.second_out), bytes_read=bytes_of(x.task(1)), flops=5 * x.columns
+            ),
             target=lambda num_tasks: Target(">=0.9"),
             num_tasks=(2,),
             foreach=foreach_perturb,

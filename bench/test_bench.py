@@ -118,7 +118,7 @@ def test_list_operator(op: str, impl: str, num_tasks: int, benchmark: Any, rates
         known = {"K": num_tasks, "P": PARAMS, "N": lists.columns}
         line = time_it(benchmark, function, op, impl, **known)
     work = row.work(lists)
-    line.gb_per_s, line.gflop_per_s = work.bytes / line.min_ms / 1e6, work.flops / line.min_ms / 1e6
+    line.gb_per_s, line.gflop_per_s = work.moved / line.min_ms / 1e6, work.flops / line.min_ms / 1e6
     costs = floors(work, rates(lists))
     line.limit = max(costs, key=costs.__getitem__)
     line.fraction_of_floor, line.fraction_of_bytes = costs[line.limit] / line.min_ms, costs["bytes"] / line.min_ms

@@ -79,22 +79,4 @@ inline TaskGrads check_named_lists(const char* op, const NamedLists& reads, cons
   return grads;
 }
 
-// Bytes of one row.
-inline int64_t num_bytes(const TaskGrads& rows) {
-  int64_t total = 0;
-  for (int64_t param = 0; param < rows.num_params; ++param) {
-    if (rows.numel[param] > 0) total += rows.numel[param] * rows.tensors[rows.first[param]].element_size();
-  }
-  return total;
-}
-
-// New tensors for a result, in the layout of each parameter's row.
-inline std::vector<Tensor> new_outputs(const TaskGrads& grads) {
-  std::vector<Tensor> out;
-  for (int64_t param = 0; param < grads.num_params; ++param) {
-    out.push_back(torch::stable::empty_like(grads.tensors[grads.first[param] < 0 ? param : grads.first[param]]));
-  }
-  return out;
-}
-
 }  // namespace mtl

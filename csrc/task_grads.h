@@ -283,6 +283,24 @@ inline TaskGrads check_task_grads(const char* op, std::vector<Tensor> list, int6
   return grads;
 }
 
+// Bytes of one task's gradients.
+inline int64_t num_bytes(const TaskGrads& grads) {
+  int64_t total = 0;
+  for (int64_t param = 0; param < grads.num_params; ++param) {
+    if (grads.numel[param] > 0) total += grads.numel[param] * grads.tensors[grads.first[param]].element_size();
+  }
+  return total;
+}
+
+// New tensors for a result, in the layout of each parameter's gradients.
+inline std::vector<Tensor> new_outputs(const TaskGrads& grads) {
+  std::vector<Tensor> out;
+  for (int64_t param = 0; param < grads.num_params; ++param) {
+    out.push_back(torch::stable::empty_like(grads.tensors[grads.first[param] < 0 ? param : grads.first[param]]));
+  }
+  return out;
+}
+
 // Checks dtype and device of a small argument beside a gradient list.
 inline void check_vector(const char* op, const char* name, const Tensor& vector, ScalarType dtype,
                          const std::vector<Tensor>& grads) {

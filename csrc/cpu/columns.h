@@ -54,8 +54,8 @@ class Columns {
     T* row(int64_t task) const { return values.get() + task * block; }
   };
 
-  // Calls visit(rows, length) for the blocks of one chunk, in order; length is a multiple of the lanes (padded by
-  // zeros).
+  // Calls visit(rows, length, in_place) for the blocks of one chunk, in order; length is a multiple of the lanes
+  // (padded by zeros).
   template <class Visit>
   void walk(int64_t index, Scratch& scratch, const Visit& visit) const {
     const Chunk& chunk = chunks_[index];
@@ -110,17 +110,22 @@ class Columns {
       while (column < segment_end) {
         const int64_t length = std::min(scratch.block, segment_end - column);
         point_at(segment, column - segment.begin, length, scratch);
-        visit(scratch.rows.data(), length);
+        visit(scratch.rows.data(), length, lies_in_place(segment));
         column += length;
       }
     }
+  }
+
+  // Whether the memory of a parameter holds T, so that its rows are read there and go on behind a block.
+  bool lies_in_place(const Segment& segment) const {
+    return grads_.dtype[segment.param] == ScalarType::Float || grads_.dtype[segment.param] == ScalarType::Double;
   }
 
   // Points the K rows at `length` elements of a body, widening where the memory does not hold T.
   void point_at(const Segment& segment, int64_t position, int64_t length, Scratch& scratch) const {
     const int64_t offset = segment.offset + position;
     const ScalarType dtype = grads_.dtype[segment.param];
-    const bool in_place = dtype == ScalarType::Float || dtype == ScalarType::Double;
+    const bool in_place = lies_in_place(segment);
     for (int64_t k = 0; k < grads_.num_tasks; ++k) {
       const void* data = grads_.data(k, segment.param);
       if (data == nullptr) {
@@ -152,7 +157,7 @@ class Columns {
       if (filled < scratch.block && column < end) continue;
       const int64_t padded = (filled + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
       for (int64_t k = 0; k < grads_.num_tasks; ++k) std::fill(scratch.row(k) + filled, scratch.row(k) + padded, T(0));
-      visit(scratch.rows.data(), padded);
+      visit(scratch.rows.data(), padded, /*in_place=*/false);
       filled = 0;
     }
   }
@@ -165,12 +170,19 @@ class Columns {
   std::vector<Chunk> chunks_;
 };
 
-MTL_CLONES inline void widen_bfloat16(const bfloat16* source, int64_t length, float* target) {
+// Both also ask for what follows, which is the next block's: the hardware alone does not keep up with K short runs.
+template <class T>
+MTL_INLINE void widen_run(const T* source, int64_t length, float* target) {
+  for (int64_t i = 0; i < length; i += 64 / sizeof(T)) __builtin_prefetch(source + length + i, 0, 2);
   for (int64_t i = 0; i < length; ++i) target[i] = widen(source[i]);
 }
 
+MTL_CLONES inline void widen_bfloat16(const bfloat16* source, int64_t length, float* target) {
+  widen_run(source, length, target);
+}
+
 MTL_CLONES inline void widen_float16(const float16* source, int64_t length, float* target) {
-  for (int64_t i = 0; i < length; ++i) target[i] = widen(source[i]);
+  widen_run(source, length, target);
 }
 
 template <>

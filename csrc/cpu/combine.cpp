@@ -1,6 +1,7 @@
 // Weighted sum of the per-task gradients: one pass over memory, strips of the sums kept in registers, tasks added in
-// order in float32 (float64 for float64), one rounding at the end. Tasks of weight 0 are not read. An output may be the
-// very memory of a gradient: every strip is read whole before it is written.
+// order in float32 (float64 for float64), one rounding at the end. Large results are stored past the caches. Tasks of
+// weight 0 are not read. An output may be the very memory of a gradient: every strip is read whole before it is
+// written.
 #include <torch/csrc/stable/library.h>
 
 #include <vector>
@@ -30,10 +31,12 @@ MTL_INLINE void combine_one(const Terms& terms, bool accumulate, int64_t i, T* o
 
 // Columns begin..end of a parameter whose elements have the arithmetic's own type.
 template <class T>
-MTL_INLINE void combine_wide(const Terms& terms, bool accumulate, int64_t begin, int64_t end, T* out) {
+MTL_INLINE void combine_wide(const Terms& terms, bool accumulate, bool past_caches, int64_t begin, int64_t end,
+                             T* out) {
   constexpr int kStrip = 4;
   const size_t count = terms.data.size();
   int64_t c = begin;
+  for (; past_caches && c < end && !can_stream(out + c); ++c) combine_one(terms, accumulate, c, out);
   for (; c + kStrip * kLanes<T> <= end; c += kStrip * kLanes<T>) {
     Vector<T> sum[kStrip] = {};
     for (size_t k = 0; k < count; ++k) {
@@ -44,11 +47,17 @@ MTL_INLINE void combine_wide(const Terms& terms, bool accumulate, int64_t begin,
     }
 #pragma GCC unroll 4
     for (int s = 0; s < kStrip; ++s) {
-      if (accumulate) sum[s] += load(out + c + s * kLanes<T>);
-      store(out + c + s * kLanes<T>, sum[s]);
+      T* target = out + c + s * kLanes<T>;
+      if (accumulate) sum[s] += load(target);
+      if (past_caches) {
+        stream(target, sum[s]);
+      } else {
+        store(target, sum[s]);
+      }
     }
   }
   for (; c < end; ++c) combine_one(terms, accumulate, c, out);
+  if (past_caches) end_stream();
 }
 
 // The same for half types: float sums of a strip that stays in the first-level cache.
@@ -71,13 +80,13 @@ MTL_INLINE void combine_half(const Terms& terms, bool accumulate, int64_t begin,
   }
 }
 
-MTL_CLONES void combine_range(const Terms& terms, ScalarType dtype, bool accumulate, int64_t begin, int64_t end,
-                              void* out) {
+MTL_CLONES void combine_range(const Terms& terms, ScalarType dtype, bool accumulate, bool past_caches, int64_t begin,
+                              int64_t end, void* out) {
   switch (dtype) {
     case ScalarType::Double:
-      return combine_wide(terms, accumulate, begin, end, static_cast<double*>(out));
+      return combine_wide(terms, accumulate, past_caches, begin, end, static_cast<double*>(out));
     case ScalarType::Float:
-      return combine_wide(terms, accumulate, begin, end, static_cast<float*>(out));
+      return combine_wide(terms, accumulate, past_caches, begin, end, static_cast<float*>(out));
     case ScalarType::BFloat16:
       return combine_half(terms, accumulate, begin, end, static_cast<bfloat16*>(out));
     default:
@@ -99,8 +108,10 @@ void write_combined(const TaskGrads& grads, const Tensor& weights, bool accumula
     }
     if (grads.numel[param] > 0) target[param] = out[param].mutable_data_ptr();
   }
+  // What is added to has been read: its lines are in the caches already.
+  const bool past_caches = !accumulate && num_bytes(grads) > kStreamBytes;
   for_each_range(grads.numel, [&](int64_t param, int64_t begin, int64_t end) {
-    combine_range(terms[param], grads.dtype[param], accumulate, begin, end, target[param]);
+    combine_range(terms[param], grads.dtype[param], accumulate, past_caches, begin, end, target[param]);
   });
 }
 
@@ -108,10 +119,7 @@ std::vector<Tensor> combine_cpu(std::vector<Tensor> list, Tensor weights) {
   const char* op = "mtl_ext::combine";
   const int64_t num_tasks = check_weights(op, weights, list);
   const TaskGrads grads = check_task_grads(op, std::move(list), num_tasks);
-  std::vector<Tensor> out;
-  for (int64_t param = 0; param < grads.num_params; ++param) {
-    out.push_back(torch::stable::empty_like(grads.tensors[grads.first[param] < 0 ? param : grads.first[param]]));
-  }
+  const std::vector<Tensor> out = new_outputs(grads);
   write_combined(grads, weights, /*accumulate=*/false, out);
   return out;
 }

@@ -43,11 +43,6 @@ MTL_INLINE void store_doubles(T* target, Vector<double> values) {
   for (int lane = 0; lane < kDoubles; ++lane) target[lane] = narrow<T>(static_cast<float>(rounded[lane]));
 }
 
-// Results of more bytes than this do not stay in the caches: stored past them, no line is read before it is written.
-constexpr int64_t kStreamBytes = int64_t{16} << 20;
-
-inline bool can_stream(const void* target) { return reinterpret_cast<uintptr_t>(target) % 16 == 0; }
-
 // store_doubles past the caches, where the machine can; the target is aligned to 16 bytes. end_stream() orders what was
 // stored so before what follows.
 #if defined(__x86_64__)
@@ -55,15 +50,9 @@ MTL_INLINE void stream_doubles(float* target, Vector<double> values) {
   _mm_stream_ps(target, static_cast<__m128>(__builtin_convertvector(values, FourFloats)));
 }
 
-MTL_INLINE void stream_doubles(double* target, Vector<double> values) {
-  _mm_stream_pd(target, __m128d{values[0], values[1]});
-  _mm_stream_pd(target + 2, __m128d{values[2], values[3]});
-}
-
-MTL_INLINE void end_stream() { _mm_sfence(); }
-#else
-MTL_INLINE void end_stream() {}
 #endif
+
+MTL_INLINE void stream_doubles(double* target, Vector<double> values) { stream(target, values); }
 
 template <class T>
 MTL_INLINE void stream_doubles(T* target, Vector<double> values) {

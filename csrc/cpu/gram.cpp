@@ -16,6 +16,10 @@ namespace {
 
 constexpr int64_t kRunColumns = 4096;
 
+// Elements of a cache line.
+template <class T>
+constexpr int64_t kLine = 64 / sizeof(T);
+
 // Rows i..i+m against rows j..j+n; i == j: the triangle of m rows with themselves. `first` is its first accumulator.
 struct Tile {
   int i, m, j, n, first;
@@ -56,7 +60,7 @@ MTL_INLINE void triangle(const T* const* rows, int64_t columns, T* sums, const T
 #pragma GCC unroll 4
       for (int j = 0; j <= i; ++j) sum[i * (i + 1) / 2 + j] += x[i] * x[j];
     }
-    if (next != nullptr && (c & 15) == 0) __builtin_prefetch(next + c);
+    if (next != nullptr && c % kLine<T> == 0) __builtin_prefetch(next + c, 0, 2);
   }
 #pragma GCC unroll 16
   for (int p = 0; p < M * (M + 1) / 2; ++p) store(sums + p * kLanes<T>, sum[p]);
@@ -77,7 +81,7 @@ MTL_INLINE void rectangle(const T* const* a, const T* const* b, int64_t columns,
 #pragma GCC unroll 4
       for (int j = 0; j < N; ++j) sum[i * N + j] += x * y[j];
     }
-    if (next != nullptr && (c & 15) == 0) __builtin_prefetch(next + c);
+    if (next != nullptr && c % kLine<T> == 0) __builtin_prefetch(next + c, 0, 2);
   }
 #pragma GCC unroll 16
   for (int p = 0; p < M * N; ++p) store(sums + p * kLanes<T>, sum[p]);
@@ -111,15 +115,21 @@ MTL_INLINE void multiply_tile(const Tile& tile, const T* const* rows, int64_t co
   }
 }
 
-// One block of columns. Each tile also prefetches one row of the next block: the hardware alone loses time at block
-// ends.
+// One block of columns. What follows it in memory (`next`: the rows go on there) is fetched into the second-level cache
+// meanwhile: the hardware alone loses time where K streams change places. A single triangle is too short to hide that,
+// and asks for all rows first; else each tile asks for one row.
 template <class T>
 MTL_INLINE void multiply_block(const std::vector<Tile>& tiles, const T* const* rows, int num_tasks, int64_t columns,
-                               T* sums) {
-  int row = 0;
+                               bool next, T* sums) {
+  int fetched = next ? 0 : num_tasks;
+  if (tiles.size() == 1) {
+    for (; fetched < num_tasks; ++fetched) {
+      for (int64_t c = 0; c < columns; c += kLine<T>) __builtin_prefetch(rows[fetched] + columns + c, 0, 2);
+    }
+  }
   for (const Tile& tile : tiles) {
-    const T* next = row < num_tasks ? rows[row++] + columns : nullptr;
-    multiply_tile<T>(tile, rows, columns, sums + tile.first * kLanes<T>, next);
+    const T* ahead = fetched < num_tasks ? rows[fetched++] + columns : nullptr;
+    multiply_tile<T>(tile, rows, columns, sums + tile.first * kLanes<T>, ahead);
   }
 }
 
@@ -139,12 +149,12 @@ MTL_INLINE void flush(double* sums, double* totals, int64_t count) {
 }
 
 MTL_CLONES void block_float(const std::vector<Tile>& tiles, const float* const* rows, int num_tasks, int64_t columns,
-                            float* sums) {
-  multiply_block<float>(tiles, rows, num_tasks, columns, sums);
+                            bool next, float* sums) {
+  multiply_block<float>(tiles, rows, num_tasks, columns, next, sums);
 }
 MTL_CLONES void block_double(const std::vector<Tile>& tiles, const double* const* rows, int num_tasks, int64_t columns,
-                             double* sums) {
-  multiply_block<double>(tiles, rows, num_tasks, columns, sums);
+                             bool next, double* sums) {
+  multiply_block<double>(tiles, rows, num_tasks, columns, next, sums);
 }
 MTL_CLONES void flush_float(float* sums, double* totals, int64_t count) { flush(sums, totals, count); }
 MTL_CLONES void flush_double(double* sums, double* totals, int64_t count) { flush(sums, totals, count); }
@@ -157,8 +167,8 @@ void add_columns(const TaskGrads& grads, const std::vector<int64_t>& groups, con
   const int64_t count = num_tasks * (num_tasks + 1) / 2;
   const Columns<T> columns(grads, groups);
   std::vector<double> partial(columns.num_chunks() * count);
-  // A single triangle reads nothing twice and needs no cache block.
-  const int64_t block = num_tasks <= 4 ? 1024 : 256;
+  // K rows of a block, and the next block's on their way, share the caches with the sums of all pairs.
+  const int64_t block = (num_tasks > 4 && num_tasks <= 8) || num_tasks > 24 ? 128 : 256;
   torch::stable::parallel_for(0, columns.num_chunks(), 1, [&](int64_t begin, int64_t end) {
     typename Columns<T>::Scratch scratch(num_tasks, block);
     const AlignedBuffer<T> sums(count * kLanes<T>);
@@ -166,12 +176,12 @@ void add_columns(const TaskGrads& grads, const std::vector<int64_t>& groups, con
     for (int64_t chunk = begin; chunk < end; ++chunk) {
       std::fill_n(totals.get(), count * 4, 0.0);
       int64_t run = 0;
-      columns.walk(chunk, scratch, [&](const T* const* rows, int64_t length) {
+      columns.walk(chunk, scratch, [&](const T* const* rows, int64_t length, bool in_place) {
         if (run + length > kRunColumns) {
           flush_run(sums.get(), totals.get(), count);
           run = 0;
         }
-        multiply(tiles, rows, num_tasks, length, sums.get());
+        multiply(tiles, rows, num_tasks, length, in_place, sums.get());
         run += length;
       });
       flush_run(sums.get(), totals.get(), count);

@@ -8,6 +8,10 @@
 #include <memory>
 #include <new>
 
+#if defined(__x86_64__)
+#include <emmintrin.h>
+#endif
+
 // The sanitizers' run-time cannot resolve the clones at load time.
 #if defined(__x86_64__) && defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define MTL_CLONES __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4"), noinline))
@@ -40,6 +44,35 @@ template <class T>
 MTL_INLINE void store(T* target, Vector<T> value) {
   *reinterpret_cast<typename VectorOf<T>::unaligned*>(target) = value;
 }
+
+// Results of more bytes than this do not stay in the caches: stored past them, no line is read before it is written.
+constexpr int64_t kStreamBytes = int64_t{16} << 20;
+
+// Whether `stream` may store there.
+inline bool can_stream(const void* target) { return reinterpret_cast<uintptr_t>(target) % 16 == 0; }
+
+// Stores past the caches, where the machine can. end_stream() orders what was stored so before what follows.
+#if defined(__x86_64__)
+MTL_INLINE void stream(float* target, Vector<float> value) {
+  const float* lanes = reinterpret_cast<const float*>(&value);
+  _mm_stream_ps(target, _mm_loadu_ps(lanes));
+  _mm_stream_ps(target + 4, _mm_loadu_ps(lanes + 4));
+}
+
+MTL_INLINE void stream(double* target, Vector<double> value) {
+  _mm_stream_pd(target, __m128d{value[0], value[1]});
+  _mm_stream_pd(target + 2, __m128d{value[2], value[3]});
+}
+
+MTL_INLINE void end_stream() { _mm_sfence(); }
+#else
+template <class T>
+MTL_INLINE void stream(T* target, Vector<T> value) {
+  store(target, value);
+}
+
+MTL_INLINE void end_stream() {}
+#endif
 
 // Zeroed memory that starts on a cache line.
 template <class T>

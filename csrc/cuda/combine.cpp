@@ -23,10 +23,7 @@ std::vector<Tensor> combine_cuda(std::vector<Tensor> list, Tensor weights) {
   const DeviceScope scope(weights);
   const int64_t num_tasks = check_weights(op, weights, list);
   const TaskGrads grads = check_task_grads(op, std::move(list), num_tasks);
-  std::vector<Tensor> out;
-  for (int64_t param = 0; param < grads.num_params; ++param) {
-    out.push_back(torch::stable::empty_like(grads.tensors[grads.first[param] < 0 ? param : grads.first[param]]));
-  }
+  const std::vector<Tensor> out = new_outputs(grads);
   write_combined(op, grads, weights, /*accumulate=*/false, out, scope.stream());
   return out;
 }
