@@ -81,7 +81,7 @@ def load_probes() -> ctypes.CDLL:
 
 
 def memory_probes(grads: list[torch.Tensor], out: list[torch.Tensor], threads: int) -> dict[str, Probe]:
-    """The three access patterns over a list.
+    """The access patterns over a list: read it row by row, or K rows side by side; copy a row; read K to write one.
 
     Args:
         grads: K * P contiguous float32 tensors, task-major.
@@ -97,11 +97,11 @@ def memory_probes(grads: list[torch.Tensor], out: list[torch.Tensor], threads: i
         num_rows,
         len(out),
     )
-    moved = {"read": num_rows, "copy": 2, "blend": num_rows + 1}
+    moved = {"read": num_rows, "read_rows": num_rows, "copy": 2, "blend": num_rows + 1}
 
     def probe(name: str, rows: int) -> Probe:
         function = getattr(library, f"probe_{name}")
-        resource = READING if name == "read" else MEMORY
+        resource = READING if name.startswith("read") else MEMORY
         return Probe(resource, 4 * rows * columns, lambda: function(ctypes.byref(argument), threads))
 
     return {name: probe(name, rows) for name, rows in moved.items()}

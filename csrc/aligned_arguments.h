@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "common/kxk/aligned.h"
-#include "task_grads.h"
+#include "gram_arguments.h"
 
 namespace mtl {
 

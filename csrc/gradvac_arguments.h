@@ -2,7 +2,7 @@
 #pragma once
 
 #include "common/kxk/gradvac.h"
-#include "task_grads.h"
+#include "gram_arguments.h"
 
 namespace mtl {
 

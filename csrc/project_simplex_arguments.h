@@ -2,7 +2,7 @@
 #pragma once
 
 #include "common/kxk/project_simplex.h"
-#include "task_grads.h"
+#include "gram_arguments.h"
 
 namespace mtl {
 

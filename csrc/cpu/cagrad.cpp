@@ -1,6 +1,7 @@
 #include "common/kxk/cagrad.h"
 
 #include "cpu/kxk.h"
+#include "gram_arguments.h"
 
 namespace mtl {
 namespace {

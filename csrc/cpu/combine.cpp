@@ -29,6 +29,42 @@ MTL_INLINE void combine_one(const Terms& terms, bool accumulate, int64_t i, T* o
   out[i] = narrow<T>(accumulate ? widen(out[i]) + sum : sum);
 }
 
+// More rows than the hardware follows as streams are read one after another, a run of each at a time.
+constexpr size_t kManyRows = 8;
+constexpr int64_t kRun = 1024;
+
+// Stores sums[0..n) to out, past the caches or not; n is a multiple of the lanes.
+template <class T>
+MTL_INLINE void store_run(const T* sums, int64_t n, bool past_caches, T* out) {
+  for (int64_t i = 0; i < n; i += kLanes<T>) {
+    if (past_caches) {
+      stream(out + i, load(sums + i));
+    } else {
+      store(out + i, load(sums + i));
+    }
+  }
+}
+
+// Columns c.. of a parameter by runs whose sums stay in the first-level cache; returns where the last whole one ends.
+template <class T>
+MTL_INLINE int64_t combine_runs(const Terms& terms, bool accumulate, bool past_caches, int64_t c, int64_t end, T* out) {
+  alignas(64) T sums[kRun];
+  for (; c + kRun <= end; c += kRun) {
+    for (int64_t i = 0; i < kRun; ++i) sums[i] = 0;
+    for (size_t k = 0; k < terms.data.size(); ++k) {
+      const T* source = static_cast<const T*>(terms.data[k]) + c;
+      const T weight = static_cast<T>(terms.weights[k]);
+      for (int64_t i = 0; i < kRun; i += kLanes<T>) {
+        if (i * sizeof(T) % 64 == 0) __builtin_prefetch(source + kRun + i, 0, 2);
+        store(sums + i, load(sums + i) + weight * load(source + i));
+      }
+    }
+    for (int64_t i = 0; accumulate && i < kRun; i += kLanes<T>) store(sums + i, load(sums + i) + load(out + c + i));
+    store_run(sums, kRun, past_caches, out + c);
+  }
+  return c;
+}
+
 // Columns begin..end of a parameter whose elements have the arithmetic's own type.
 template <class T>
 MTL_INLINE void combine_wide(const Terms& terms, bool accumulate, bool past_caches, int64_t begin, int64_t end,
@@ -37,6 +73,7 @@ MTL_INLINE void combine_wide(const Terms& terms, bool accumulate, bool past_cach
   const size_t count = terms.data.size();
   int64_t c = begin;
   for (; past_caches && c < end && !can_stream(out + c); ++c) combine_one(terms, accumulate, c, out);
+  if (count > kManyRows) c = combine_runs(terms, accumulate, past_caches, c, end, out);
   for (; c + kStrip * kLanes<T> <= end; c += kStrip * kLanes<T>) {
     Vector<T> sum[kStrip] = {};
     for (size_t k = 0; k < count; ++k) {

@@ -46,8 +46,9 @@ std::vector<Tile> plan_tiles(int num_tasks) {
   return tiles;
 }
 
+// `next` is the row to ask for; the only tile asks for all of its own.
 template <class T, int M>
-MTL_INLINE void triangle(const T* const* rows, int64_t columns, T* sums, const T* next) {
+MTL_INLINE void triangle(const T* const* rows, int64_t columns, T* sums, const T* next, bool alone) {
   Vector<T> sum[M * (M + 1) / 2];
 #pragma GCC unroll 16
   for (int p = 0; p < M * (M + 1) / 2; ++p) sum[p] = load(sums + p * kLanes<T>);
@@ -60,7 +61,13 @@ MTL_INLINE void triangle(const T* const* rows, int64_t columns, T* sums, const T
 #pragma GCC unroll 4
       for (int j = 0; j <= i; ++j) sum[i * (i + 1) / 2 + j] += x[i] * x[j];
     }
-    if (next != nullptr && c % kLine<T> == 0) __builtin_prefetch(next + c, 0, 2);
+    if (next != nullptr && c % kLine<T> == 0) {
+      __builtin_prefetch(next + c, 0, 2);
+#pragma GCC unroll 4
+      for (int i = 1; i < M; ++i) {
+        if (alone) __builtin_prefetch(rows[i] + columns + c, 0, 2);
+      }
+    }
   }
 #pragma GCC unroll 16
   for (int p = 0; p < M * (M + 1) / 2; ++p) store(sums + p * kLanes<T>, sum[p]);
@@ -88,18 +95,19 @@ MTL_INLINE void rectangle(const T* const* a, const T* const* b, int64_t columns,
 }
 
 template <class T>
-MTL_INLINE void multiply_tile(const Tile& tile, const T* const* rows, int64_t columns, T* sums, const T* next) {
+MTL_INLINE void multiply_tile(const Tile& tile, const T* const* rows, int64_t columns, T* sums, const T* next,
+                              bool alone) {
   const T* const* a = rows + tile.i;
   const T* const* b = rows + tile.j;
   switch (tile.i == tile.j ? tile.m : 10 * tile.m + tile.n) {
     case 1:
-      return triangle<T, 1>(a, columns, sums, next);
+      return triangle<T, 1>(a, columns, sums, next, alone);
     case 2:
-      return triangle<T, 2>(a, columns, sums, next);
+      return triangle<T, 2>(a, columns, sums, next, alone);
     case 3:
-      return triangle<T, 3>(a, columns, sums, next);
+      return triangle<T, 3>(a, columns, sums, next, alone);
     case 4:
-      return triangle<T, 4>(a, columns, sums, next);
+      return triangle<T, 4>(a, columns, sums, next, alone);
     case 22:
       return rectangle<T, 2, 2>(a, b, columns, sums, next);
     case 23:
@@ -116,20 +124,14 @@ MTL_INLINE void multiply_tile(const Tile& tile, const T* const* rows, int64_t co
 }
 
 // One block of columns. What follows it in memory (`next`: the rows go on there) is fetched into the second-level cache
-// meanwhile: the hardware alone loses time where K streams change places. A single triangle is too short to hide that,
-// and asks for all rows first; else each tile asks for one row.
+// meanwhile, a row by each tile: the hardware alone loses time where K streams change places.
 template <class T>
 MTL_INLINE void multiply_block(const std::vector<Tile>& tiles, const T* const* rows, int num_tasks, int64_t columns,
                                bool next, T* sums) {
   int fetched = next ? 0 : num_tasks;
-  if (tiles.size() == 1) {
-    for (; fetched < num_tasks; ++fetched) {
-      for (int64_t c = 0; c < columns; c += kLine<T>) __builtin_prefetch(rows[fetched] + columns + c, 0, 2);
-    }
-  }
   for (const Tile& tile : tiles) {
     const T* ahead = fetched < num_tasks ? rows[fetched++] + columns : nullptr;
-    multiply_tile<T>(tile, rows, columns, sums + tile.first * kLanes<T>, ahead);
+    multiply_tile<T>(tile, rows, columns, sums + tile.first * kLanes<T>, ahead, tiles.size() == 1);
   }
 }
 

@@ -7,7 +7,7 @@
 #include <tuple>
 
 #include "common/kxk/solve.h"
-#include "task_grads.h"
+#include "gram_arguments.h"
 
 namespace mtl {
 

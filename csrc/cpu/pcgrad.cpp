@@ -2,7 +2,7 @@
 
 #include <torch/csrc/stable/library.h>
 
-#include "task_grads.h"
+#include "gram_arguments.h"
 
 namespace mtl {
 namespace {

@@ -1,6 +1,7 @@
 #include "cuda/cagrad.h"
 
 #include "cuda/kxk_glue.h"
+#include "gram_arguments.h"
 
 namespace mtl {
 namespace {

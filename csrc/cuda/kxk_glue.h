@@ -6,6 +6,7 @@
 
 #include "cuda/device_scope.h"
 #include "cuda/kxk.h"
+#include "gram_arguments.h"
 
 namespace mtl {
 

@@ -1,6 +1,7 @@
 #include "cuda/pcgrad.h"
 
 #include "cuda/device_scope.h"
+#include "gram_arguments.h"
 
 namespace mtl {
 namespace {
