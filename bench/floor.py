@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLAGS = ["-std=c++20", "-O3", "-ffp-contract=fast", "-Wno-psabi", "-shared", "-fPIC", "-pthread", f"-I{ROOT}/csrc"]
 GEMM_SIZE = 1536
 # Elements that fit into the second-level cache twice; as many calls as a probe needs to last a few milliseconds.
-CACHED, CACHED_CALLS = 32_768, 64
+CACHED, CACHED_CALLS = 32_768, 256
 MEMORY, READING = "bytes", "bytes_read"
 
 

@@ -1,6 +1,7 @@
 """Times: interleaved rounds, percentiles, and whether the machine is quiet enough to believe them."""
 
 import ctypes
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -11,15 +12,27 @@ import numpy as np
 Times = dict[str, list[float]]
 
 
-def interleaved(functions: Mapping[str, Callable[[], object]], rounds: int) -> Times:
-    """Milliseconds of every function in each of the rounds, which visit all of them in turn; one more warms up."""
+def interleaved(functions: Mapping[str, Callable[[], object]], rounds: int, least_ms: float = 0.0) -> Times:
+    """Milliseconds of a call of every function in each of the rounds, which visit all of them in turn.
+
+    Args:
+        functions: name -> what to time; called once before the first round.
+        rounds: how often each is timed.
+        least_ms: a function that is faster is called in a row for that long and its mean counts: right behind another
+            function, a call of microseconds would be timed for fetching its code into the caches.
+    """
     times: Times = {name: [] for name in functions}
+    calls = dict.fromkeys(functions, 1)
     for round_index in range(rounds + 1):
         for name, function in functions.items():
             start = time.perf_counter()
-            function()
+            for _ in range(calls[name]):
+                function()
+            spent = 1e3 * (time.perf_counter() - start) / calls[name]
             if round_index > 0:
-                times[name].append(1e3 * (time.perf_counter() - start))
+                times[name].append(spent)
+            elif spent < least_ms:
+                calls[name] = math.ceil(least_ms / max(spent, 1e-3))
     return times
 
 

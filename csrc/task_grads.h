@@ -246,9 +246,11 @@ inline void check_out(const char* op, const std::vector<Tensor>& out, const Task
 // Whether one parameter's tensors can all be walked in memory order together.
 inline bool share_layout(const TaskGrads& grads, int64_t param) {
   const Tensor& first = grads.tensors[grads.first[param]];
-  if (!is_dense(first)) return false;
+  const bool contiguous = first.is_contiguous();
+  if (!contiguous && !is_dense(first)) return false;
   for (int64_t k = 0; k < grads.num_tasks; ++k) {
-    if (grads.present(k, param) && !same_layout(grads.at(k, param), first)) return false;
+    if (!grads.present(k, param) || (contiguous && grads.at(k, param).is_contiguous())) continue;
+    if (!same_layout(grads.at(k, param), first)) return false;
   }
   return true;
 }

@@ -27,7 +27,8 @@ REGISTERS = {
     r"pcgrad_kernel": 64,
     r"gradvac_kernel": 64,
     r"project_simplex_kernel": 64,
-    r"kxk_kernel<\w+>": 144,
+    # One warp to a block, whose shared memory decides how many blocks fit.
+    r"kxk_kernel<\w+>": 168,
     r"perturb_norm_kernel<\w+>": 48,
     r"perturb_eps_kernel": 32,
     r"perturb_kernel<\w+>": 112,

@@ -8,23 +8,18 @@
 
 #include "common/dtypes.h"
 #include "cpu/param_ranges.h"
+#include "cpu/terms.h"
 #include "cpu/vector.h"
 #include "task_grads.h"
 
 namespace mtl {
 namespace {
 
-// The gradients of one parameter that count: present, and of weight other than 0.
-struct Terms {
-  std::vector<const void*> data;
-  std::vector<double> weights;
-};
-
 template <class T>
 MTL_INLINE void combine_one(const Terms& terms, bool accumulate, int64_t i, T* out) {
   Wide<T> sum = 0;
   for (size_t k = 0; k < terms.data.size(); ++k) {
-    sum += static_cast<Wide<T>>(terms.weights[k]) * widen(static_cast<const T*>(terms.data[k])[i]);
+    sum += static_cast<Wide<T>>(terms.factor[k]) * widen(static_cast<const T*>(terms.data[k])[i]);
   }
   out[i] = narrow<T>(accumulate ? widen(out[i]) + sum : sum);
 }
@@ -53,7 +48,7 @@ MTL_INLINE int64_t combine_runs(const Terms& terms, bool accumulate, bool past_c
     for (int64_t i = 0; i < kRun; ++i) sums[i] = 0;
     for (size_t k = 0; k < terms.data.size(); ++k) {
       const T* source = static_cast<const T*>(terms.data[k]) + c;
-      const T weight = static_cast<T>(terms.weights[k]);
+      const T weight = static_cast<T>(terms.factor[k]);
       for (int64_t i = 0; i < kRun; i += kLanes<T>) {
         if (i * sizeof(T) % 64 == 0) __builtin_prefetch(source + kRun + i, 0, 2);
         store(sums + i, load(sums + i) + weight * load(source + i));
@@ -78,7 +73,7 @@ MTL_INLINE void combine_wide(const Terms& terms, bool accumulate, bool past_cach
     Vector<T> sum[kStrip] = {};
     for (size_t k = 0; k < count; ++k) {
       const T* source = static_cast<const T*>(terms.data[k]) + c;
-      const T weight = static_cast<T>(terms.weights[k]);
+      const T weight = static_cast<T>(terms.factor[k]);
 #pragma GCC unroll 4
       for (int s = 0; s < kStrip; ++s) sum[s] += weight * load(source + s * kLanes<T>);
     }
@@ -107,7 +102,7 @@ MTL_INLINE void combine_half(const Terms& terms, bool accumulate, int64_t begin,
     for (int64_t i = 0; i < length; ++i) sum[i] = 0;
     for (size_t k = 0; k < terms.data.size(); ++k) {
       const T* source = static_cast<const T*>(terms.data[k]) + c;
-      const float weight = static_cast<float>(terms.weights[k]);
+      const float weight = static_cast<float>(terms.factor[k]);
       for (int64_t i = 0; i < length; ++i) sum[i] += weight * widen(source[i]);
     }
     if (accumulate) {
@@ -134,15 +129,16 @@ MTL_CLONES void combine_range(const Terms& terms, ScalarType dtype, bool accumul
 void write_combined(const TaskGrads& grads, const Tensor& weights, bool accumulate, const std::vector<Tensor>& out) {
   const Tensor values = torch::stable::contiguous(weights);
   const int64_t weight_stride = weights.dim() == 1 ? 0 : grads.num_tasks;
+  TermLists lists(grads.num_tasks * grads.num_params);
   std::vector<Terms> terms(grads.num_params);
   std::vector<void*> target(grads.num_params, nullptr);
   for (int64_t param = 0; param < grads.num_params; ++param) {
     const double* weight = values.const_data_ptr<double>() + param * weight_stride;
     for (int64_t k = 0; k < grads.num_tasks; ++k) {
       if (!grads.present(k, param) || weight[k] == 0) continue;
-      terms[param].data.push_back(grads.data(k, param));
-      terms[param].weights.push_back(weight[k]);
+      lists.add(grads.data(k, param), weight[k]);
     }
+    terms[param] = lists.end();
     if (grads.numel[param] > 0) target[param] = out[param].mutable_data_ptr();
   }
   // What is added to has been read: its lines are in the caches already.

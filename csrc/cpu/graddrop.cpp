@@ -15,17 +15,12 @@
 #include "common/dtypes.h"
 #include "cpu/draws.h"
 #include "cpu/param_ranges.h"
+#include "cpu/terms.h"
 #include "cpu/vector.h"
 #include "graddrop_arguments.h"
 
 namespace mtl {
 namespace {
-
-// The present gradients of one parameter.
-struct Terms {
-  std::vector<const void*> data;
-  std::vector<double> leak;
-};
 
 // Vectors of a strip.
 constexpr int kStrip = 4;
@@ -102,7 +97,7 @@ MTL_INLINE void drop_strip(const Terms& terms, const DropRule& rule, const float
   const Vector<W> zero = {}, one = zero + 1;
   for (size_t k = 0; k < count; ++k) {
     load_strip<W>(static_cast<const T*>(terms.data[k]) + c, value);
-    const Vector<W> leak = zero + static_cast<W>(terms.leak[k]);
+    const Vector<W> leak = zero + static_cast<W>(terms.factor[k]);
 #pragma GCC unroll 4
     for (int s = 0; s < kStrip; ++s) total[s] += (value[s] * sign[s] > zero ? one : leak) * value[s];
   }
@@ -127,7 +122,7 @@ MTL_INLINE void drop_one(const Terms& terms, const DropRule& rule, float uniform
   const W sign = passing_sign(sum, magnitude, uniform, rule.sigmoid, static_cast<W>(rule.kappa));
   for (size_t k = 0; k < count; ++k) {
     const W value = widen(static_cast<const T*>(terms.data[k])[c]);
-    total += (value * sign > 0 ? W(1) : static_cast<W>(terms.leak[k])) * value;
+    total += (value * sign > 0 ? W(1) : static_cast<W>(terms.factor[k])) * value;
   }
   out[c] = narrow<T>(rule.accumulate ? total + widen(out[c]) : total);
 }
@@ -158,6 +153,7 @@ MTL_CLONES void drop_range(const Terms& terms, const DropRule& rule, ScalarType 
 void write_graddrop(const DropArguments& arguments, bool sigmoid, double kappa, bool accumulate) {
   const TaskGrads& grads = arguments.grads;
   const DropRule rule{arguments.seed_data(), arguments.leak_data(), sigmoid, kappa, accumulate};
+  TermLists lists(grads.num_tasks * grads.num_params);  // the factors are leaks
   std::vector<Terms> terms(grads.num_params);
   std::vector<void*> target(grads.num_params, nullptr);
   std::vector<const float*> uniform(grads.num_params, nullptr);
@@ -165,9 +161,9 @@ void write_graddrop(const DropArguments& arguments, bool sigmoid, double kappa, 
     if (grads.numel[param] == 0) continue;
     for (int64_t k = 0; k < grads.num_tasks; ++k) {
       if (!grads.present(k, param)) continue;
-      terms[param].data.push_back(grads.data(k, param));
-      terms[param].leak.push_back(rule.leak == nullptr ? 0 : rule.leak[k]);
+      lists.add(grads.data(k, param), rule.leak == nullptr ? 0 : rule.leak[k]);
     }
+    terms[param] = lists.end();
     target[param] = arguments.out[param].mutable_data_ptr();
     if (rule.seed == nullptr) uniform[param] = arguments.uniform[param].const_data_ptr<float>();
   }

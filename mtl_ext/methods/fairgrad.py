@@ -54,5 +54,5 @@ class FairGrad(GramMethod):
         weights = weights.where(self.status == SOLVED, 0.0) * (len(gram) if self.reduction == "sum" else 1)
         if self.max_norm is None:
             return weights
-        norm = (weights @ gram @ weights).clamp_min(0.0).sqrt()
-        return weights * torch.where(norm > self.max_norm, self.max_norm / norm, 1.0)
+        norm = torch.dot(weights, gram @ weights).abs().sqrt()
+        return weights * (self.max_norm / norm.clamp_min(self.max_norm))

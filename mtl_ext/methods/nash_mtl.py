@@ -58,13 +58,16 @@ class NashMTL(GramMethod):
         if len(gram) != len(self.bargaining):
             raise ValueError(f"losses has {len(gram)} tasks, expected num_tasks = {len(self.bargaining)}")
         weights, _, self.status = ops.nash(gram)
-        due = (self.steps % self.update_every == 0) & (self.status != NON_FINITE)
-        self.bargaining.copy_(torch.where(due, weights.where(self.status == SOLVED, 0.0), self.bargaining))
-        self.steps += 1
+        weights = weights.where(self.status == SOLVED, 0.0)
+        if self.update_every > 1:
+            due = (self.steps % self.update_every == 0) & (self.status != NON_FINITE)
+            weights = torch.where(due, weights, self.bargaining)
+            self.steps += 1
+        self.bargaining.copy_(weights)
         if self.max_norm is None:
-            return self.bargaining.clone()
-        norm = (self.bargaining @ gram @ self.bargaining).clamp_min(0.0).sqrt()
-        return self.bargaining * torch.where(norm > self.max_norm, self.max_norm / norm, 1.0)
+            return weights
+        norm = torch.dot(weights, gram @ weights).abs().sqrt()
+        return weights * (self.max_norm / norm.clamp_min(self.max_norm))
 
     def head_weights(self, weights: Tensor) -> Tensor:
         """The weights without the shortening, which is about the shared parameters."""

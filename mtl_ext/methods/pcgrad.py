@@ -41,8 +41,23 @@ class PCGrad(RandomMethod, GramMethod):
     def task_weights(self, gram: Tensor, losses: Tensor) -> Tensor:
         """The sum of the projected gradients' coefficients."""
         num_tasks = len(gram)
-        permutations = torch.stack([torch.randperm(num_tasks, generator=self.generator) for _ in range(num_tasks)])
-        others = permutations != torch.arange(num_tasks)[:, None]
-        order = permutations[others].reshape(num_tasks, num_tasks - 1).to(gram.device, non_blocking=True)
+        order = draw_order(num_tasks, self.generator).to(gram.device, non_blocking=True)
         weights = ops.pcgrad(gram, order)
         return weights / num_tasks if self.reduction == "mean" else weights
+
+
+def draw_order(num_tasks: int, generator: torch.Generator | None = None) -> Tensor:
+    """The tasks that each task is compared with, in random order: K permutations, the task itself left out.
+
+    Args:
+        num_tasks: K.
+        generator: to draw from; None: torch's default.
+
+    Returns:
+        Tensor [K, K - 1], int64.
+    """
+    permutations = torch.empty(num_tasks, num_tasks, dtype=torch.int64)
+    for row in permutations:
+        torch.randperm(num_tasks, generator=generator, out=row)
+    others = permutations != torch.arange(num_tasks)[:, None]
+    return permutations[others].reshape(num_tasks, num_tasks - 1)
