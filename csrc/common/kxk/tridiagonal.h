@@ -49,17 +49,6 @@ struct TridiagonalEigen {
     }
   }
 
-  // By one lane, four sums side by side.
-  MTL_TEAM_FUNCTION static double row_product(const double* a, const double* b, int count) {
-    double sums[4] = {0, 0, 0, 0};
-    int i = 0;
-    for (; i + 4 <= count; i += 4) {
-      for (int part = 0; part < 4; ++part) sums[part] += a[i + part] * b[i + part];
-    }
-    for (; i < count; ++i) sums[0] += a[i] * b[i];
-    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
-  }
-
   // Row k beyond the diagonal becomes v of the reflection that leaves only its first entry; both sides of the trailing
   // block are reflected.
   MTL_TEAM_FUNCTION void reflect(int k) {
