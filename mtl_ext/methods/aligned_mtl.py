@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from mtl_ext import ops
-from mtl_ext.methods.base import check_choice, check_range
-from mtl_ext.methods.grad_method import GramMethod
+from mtl_ext.methods.base import check_choice
+from mtl_ext.methods.grad_method import GramMethod, checked_preference, preference_vector
 
 
 class AlignedMTL(GramMethod):
@@ -37,16 +37,12 @@ class AlignedMTL(GramMethod):
         super().__init__(weight_heads=weight_heads, nonfinite=nonfinite)
         check_choice("scale_mode", scale_mode, ("min", "median", "rmse"))
         check_choice("reduction", reduction, ("sum", "mean"))
-        for index, value in enumerate(preference or ()):
-            check_range(f"preference[{index}]", value, 0.0)
         self.scale_mode = scale_mode
-        self.preference = None if preference is None else list(preference)
+        self.preference = checked_preference(preference)
         self.reduction = reduction
 
     def task_weights(self, gram: Tensor, losses: Tensor) -> Tensor:
         """The balanced weights."""
-        if self.preference is not None and len(self.preference) != len(gram):
-            raise ValueError(f"losses has {len(gram)} tasks, expected len(preference) = {len(self.preference)}")
-        preference = None if self.preference is None else gram.new_tensor(self.preference)
+        preference = preference_vector(self.preference, gram, 1.0)
         weights, _, _ = ops.aligned(gram, self.scale_mode, self.eps, preference)
         return weights / len(gram) if self.reduction == "mean" else weights

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mtl_ext.methods.base import check_choice, check_range
-from mtl_ext.methods.grad_method import GramMethod
+from mtl_ext.methods.base import check_choice
+from mtl_ext.methods.grad_method import GramMethod, checked_preference, preference_vector
 
 
 class ConFIG(GramMethod):
@@ -37,17 +37,13 @@ class ConFIG(GramMethod):
     ) -> None:
         super().__init__(weight_heads=weight_heads, nonfinite=nonfinite)
         check_choice("reduction", reduction, ("sum", "mean"))
-        for index, value in enumerate(preference or ()):
-            check_range(f"preference[{index}]", value, 0.0, open_low=True)
-        self.preference = None if preference is None else list(preference)
+        self.preference = checked_preference(preference, open_low=True)
         self.reduction = reduction
 
     def task_weights(self, gram: Tensor, losses: Tensor) -> Tensor:
         """The coefficients of the projections' sum along u."""
         num_tasks = len(gram)
-        if self.preference is not None and len(self.preference) != num_tasks:
-            raise ValueError(f"losses has {num_tasks} tasks, expected len(preference) = {len(self.preference)}")
-        wanted = gram.new_ones(num_tasks) if self.preference is None else gram.new_tensor(self.preference)
+        wanted = preference_vector(self.preference, gram, 1.0)
         gram = gram.where(gram.isfinite().all(), 0.0)  # the weights of others are not used
         norms = gram.diagonal().sqrt()
         inverse = torch.where(norms > 0, 1 / norms, 0.0)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mtl_ext import ops
 from mtl_ext.methods.base import check_choice, check_range
-from mtl_ext.methods.grad_method import GramMethod
+from mtl_ext.methods.grad_method import GramMethod, checked_preference, preference_vector
 
 
 class DualProj(GramMethod):
@@ -37,9 +37,7 @@ class DualProj(GramMethod):
         super().__init__(weight_heads=weight_heads, nonfinite=nonfinite)
         check_choice("reduction", reduction, ("sum", "mean"))
         check_range("reg_eps", reg_eps, 0.0)
-        for index, value in enumerate(preference or ()):
-            check_range(f"preference[{index}]", value, 0.0)
-        self.preference = None if preference is None else list(preference)
+        self.preference = checked_preference(preference)
         self.reg_eps = reg_eps
         self.reduction = reduction
 
@@ -50,10 +48,8 @@ class DualProj(GramMethod):
     def task_weights(self, gram: Tensor, losses: Tensor) -> Tensor:
         """The weights of the projections."""
         num_tasks = len(gram)
-        if self.preference is not None and len(self.preference) != num_tasks:
-            raise ValueError(f"losses has {num_tasks} tasks, expected len(preference) = {len(self.preference)}")
         equal = 1.0 if self.reduction == "sum" else 1 / num_tasks
-        preference = gram.new_tensor(self.preference or [equal] * num_tasks)
+        preference = preference_vector(self.preference, gram, equal)
         # Products of float32 gradients leave a Gram matrix of dependent gradients indefinite by their rounding.
         rounding = num_tasks * min(self.eps, torch.finfo(torch.float32).eps)
         ridge = rounding * gram.diagonal() + self.reg_eps * gram.trace()

@@ -1,11 +1,10 @@
 """FairGrad: alpha-fair progress of the tasks."""
 
-import torch
 from torch import Tensor
 
 from mtl_ext import ops
 from mtl_ext.methods.base import check_choice, check_range
-from mtl_ext.methods.grad_method import GramMethod
+from mtl_ext.methods.grad_method import GramMethod, shortened
 from mtl_ext.ops.kxk import SOLVED
 
 
@@ -54,5 +53,4 @@ class FairGrad(GramMethod):
         weights = weights.where(self.status == SOLVED, 0.0) * (len(gram) if self.reduction == "sum" else 1)
         if self.max_norm is None:
             return weights
-        norm = torch.dot(weights, gram @ weights).abs().sqrt()
-        return weights * (self.max_norm / norm.clamp_min(self.max_norm))
+        return shortened(weights, gram, self.max_norm)

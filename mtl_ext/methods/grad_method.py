@@ -9,7 +9,7 @@ from torch import Tensor
 from mtl_ext.distributed import refuse_data_parallel
 from mtl_ext.gradients import FeatureGradients, Features, ParameterGradients, TaskGradients
 from mtl_ext.losses import Losses, TaskLosses
-from mtl_ext.methods.base import Method
+from mtl_ext.methods.base import Method, check_range
 from mtl_ext.penalties import Penalty
 
 
@@ -159,3 +159,34 @@ class GramMethod(GradMethod):
         weights = torch.where(usable == 1, self.task_weights(gram, losses), usable)
         gradients.combine(weights)
         return weights
+
+
+def checked_preference(preference: Sequence[float] | None, *, open_low: bool = False) -> list[float] | None:
+    """One number per task from an argument, each from 0 on, or above 0 with ``open_low``.
+
+    Raises:
+        ValueError: naming the number that is not.
+    """
+    for index, value in enumerate(preference or ()):
+        check_range(f"preference[{index}]", value, 0.0, open_low=open_low)
+    return None if preference is None else list(preference)
+
+
+def preference_vector(preference: Sequence[float] | None, gram: Tensor, default: float) -> Tensor:
+    """Preferences [K] beside a Gram matrix [K, K]; `default` for each task where there are none.
+
+    Raises:
+        ValueError: another number of preferences than of tasks.
+    """
+    num_tasks = len(gram)
+    if preference is None:
+        return gram.new_full((num_tasks,), default)
+    if len(preference) != num_tasks:
+        raise ValueError(f"losses has {num_tasks} tasks, expected len(preference) = {len(preference)}")
+    return gram.new_tensor(preference)
+
+
+def shortened(weights: Tensor, gram: Tensor, max_norm: float) -> Tensor:
+    """Weights [K] whose combined gradient is at most `max_norm` long."""
+    norm = torch.dot(weights, gram @ weights).abs().sqrt()
+    return weights * (max_norm / norm.clamp_min(max_norm))

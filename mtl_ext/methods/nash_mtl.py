@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mtl_ext import ops
 from mtl_ext.methods.base import check_range
-from mtl_ext.methods.grad_method import GramMethod
+from mtl_ext.methods.grad_method import GramMethod, shortened
 from mtl_ext.ops.kxk import NON_FINITE, SOLVED
 
 
@@ -66,8 +66,7 @@ class NashMTL(GramMethod):
         self.bargaining.copy_(weights)
         if self.max_norm is None:
             return weights
-        norm = torch.dot(weights, gram @ weights).abs().sqrt()
-        return weights * (self.max_norm / norm.clamp_min(self.max_norm))
+        return shortened(weights, gram, self.max_norm)
 
     def head_weights(self, weights: Tensor) -> Tensor:
         """The weights without the shortening, which is about the shared parameters."""
