@@ -123,3 +123,10 @@ def test_memory_split_gives_every_sample_once():
     assert inputs.tolist() != list(range(7))
     assert inputs.sort().values.tolist() == list(range(7))
     assert torch.equal(torch.cat([batch.targets["a"] for batch in shuffled]), inputs * 2)
+
+
+@pytest.mark.parametrize("skip", [1, 3, 4])
+def test_a_pass_that_starts_later_gives_the_same_batches_from_there_on(skip):
+    split = MemorySplit(torch.arange(7), {"a": torch.arange(7)})
+    whole, rest = (list(split.batches(2, torch.Generator().manual_seed(0), skip=start)) for start in (0, skip))
+    assert [batch.inputs.tolist() for batch in rest] == [batch.inputs.tolist() for batch in whole[skip:]]

@@ -30,15 +30,23 @@ class Task:
     metrics: tuple[Callable[[], Metric], ...]
 
 
-class Batch(NamedTuple):
-    """Inputs [B, ...] and the targets of every task, each [B, ...]."""
+Inputs = Tensor | Mapping[str, Tensor]
 
-    inputs: Tensor
+
+class Batch(NamedTuple):
+    """Inputs [B, ...] and the targets of every task, each [B, ...].
+
+    Tasks with their own inputs (images of a domain each) have a mapping from task to inputs instead of one tensor.
+    """
+
+    inputs: Inputs
     targets: Mapping[str, Tensor]
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on a device."""
-        return Batch(self.inputs.to(device), {name: target.to(device) for name, target in self.targets.items()})
+        inputs = self.inputs
+        moved = inputs.to(device) if isinstance(inputs, Tensor) else {k: v.to(device) for k, v in inputs.items()}
+        return Batch(moved, {name: target.to(device) for name, target in self.targets.items()})
 
 
 class Split(Protocol):
@@ -47,8 +55,18 @@ class Split(Protocol):
     def __len__(self) -> int:
         """Number of samples."""
 
-    def batches(self, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
-        """One pass over the samples: shuffled by the generator, or in order without one. The last may be smaller."""
+    def batches(self, batch_size: int, generator: torch.Generator | None = None, skip: int = 0) -> Iterator[Batch]:
+        """One pass over the samples, of ceil(len / batch_size) batches, the last of which may be smaller.
+
+        Everything random in a pass (order, augmentation) is drawn from the generator before the first batch is made,
+        and a sample's augmentation does not depend on the batches before it: a pass that starts at batch `skip` gives
+        the same batches from there on. That is how an interrupted run resumes.
+
+        Args:
+            batch_size: samples per batch.
+            generator: of the order and of the augmentation; without one, samples come in order and as they are.
+            skip: batches to leave out at the start, without loading them.
+        """
 
 
 @dataclass(frozen=True)
@@ -61,18 +79,26 @@ class MemorySplit:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def batches(self, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
-        """One pass over the samples: shuffled by the generator, or in order without one. The last may be smaller."""
+    def batches(self, batch_size: int, generator: torch.Generator | None = None, skip: int = 0) -> Iterator[Batch]:
+        """One pass over the samples, see :meth:`Split.batches`."""
         order = torch.arange(len(self)) if generator is None else torch.randperm(len(self), generator=generator)
-        for start in range(0, len(self), batch_size):
-            index = order[start : start + batch_size]
-            yield Batch(self.inputs[index], {name: target[index] for name, target in self.targets.items()})
+        return map(self.batch, chunks(order, batch_size, skip))
+
+    def batch(self, index: Tensor) -> Batch:
+        """The samples of an index [B] int64."""
+        return Batch(self.inputs[index], {name: target[index] for name, target in self.targets.items()})
+
+
+def chunks(order: Tensor, batch_size: int, skip: int = 0) -> list[Tensor]:
+    """A pass's order [M] cut into batches, without the first `skip` of them."""
+    return [order[start : start + batch_size] for start in range(skip * batch_size, len(order), batch_size)]
 
 
 @dataclass(frozen=True)
 class MultiTaskData:
-    """A data set: its tasks, in order, and its splits."""
+    """A data set: its tasks, in order, and its splits; `val` where the data set has a validation split of its own."""
 
     tasks: tuple[Task, ...]
     train: Split
     test: Split
+    val: Split | None = None

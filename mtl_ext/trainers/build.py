@@ -9,7 +9,7 @@ from torch import nn
 
 from mtl_ext.data import DATASETS, MultiTaskData, Task
 from mtl_ext.methods import METHODS, Method
-from mtl_ext.models import MODELS, HardSharing
+from mtl_ext.models import MODELS, Architecture
 from mtl_ext.trainers.config import TrainConfig
 
 # What the trainer hands to a maker that asks for it by name; not for the user to set.
@@ -42,7 +42,7 @@ def choose_tasks(config: TrainConfig, data: MultiTaskData) -> list[Task]:
     return [by_name[name] for name in config.tasks]
 
 
-def build_model(config: TrainConfig, tasks: Sequence[Task]) -> HardSharing:
+def build_model(config: TrainConfig, tasks: Sequence[Task]) -> Architecture:
     """The network, with initial parameters drawn from the configuration's seed.
 
     Raises:
@@ -51,7 +51,7 @@ def build_model(config: TrainConfig, tasks: Sequence[Task]) -> HardSharing:
     maker = _lookup("model", config.model, MODELS, config.model_options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model: HardSharing = maker(tasks, **config.model_options)
+        model: Architecture = maker(tasks, **config.model_options)
     return model.to(config.device)
 
 

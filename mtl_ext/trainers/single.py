@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mtl_ext.data import Batch, MultiTaskData
+from mtl_ext.gradients import Features
 from mtl_ext.monitors import SimilarityMonitor
 from mtl_ext.trainers.build import build_data, build_method, build_model, build_optimizer, choose_tasks
 from mtl_ext.trainers.config import EpochRecord, Measures, TrainConfig, TrainResult
@@ -57,7 +58,7 @@ class SingleTrainer:
         values = self._finite_values(losses)
         shared = self.model.shared_parameters()
         if self.monitor is not None:
-            self.monitor.observe(losses, shared, features)
+            self.monitor.observe(losses, shared, features if isinstance(features, Tensor) else None)
         self.optimizer.zero_grad()
         all_losses: Any = losses if len(batches) == 1 else [losses for _, losses in several]
         if self.config.level == "feature":
@@ -125,7 +126,7 @@ class SingleTrainer:
                     metric.update(outputs[name], batch.targets[name])
         return {name: {metric.name: metric.compute() for metric in group} for name, group in metrics.items()}
 
-    def _losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def _losses(self, batch: Batch) -> tuple[Features, dict[str, Tensor]]:
         """Features and losses of a batch."""
         features = self.model.features(batch.inputs)
         outputs = self.model.outputs(features)
