@@ -1,0 +1,5 @@
+"""Rendered indoor scenes: one pass of a ray caster gives an image and every dense label, all consistent."""
+
+from mtl_ext.data.scenes.scene import CLASSES, Scene
+
+__all__ = ["CLASSES", "Scene"]
