@@ -1,1 +1,1 @@
-"""The operators under other libraries' names. Each module needs its library and is imported by name."""
+"""The operators under other libraries' names. A module that needs its library says so; each is imported by name."""

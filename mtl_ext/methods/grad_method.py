@@ -1,6 +1,6 @@
 """Methods that combine the tasks' gradients. `GramMethod` is the data flow of the whole package in a few lines."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -23,6 +23,8 @@ class GradMethod(Method):
     Attributes:
         compares: whether gradients of different tasks meet, which features of different inputs do not allow.
         eps: machine epsilon of the last call's gradients, for decisions on the rank of their Gram matrix.
+        feature_gradients: what collects the gradients at feature level, called as `FeatureGradients` is; a program that
+            cuts the graph at its features puts its own there.
     """
 
     level = "gradient"
@@ -34,6 +36,7 @@ class GradMethod(Method):
         self.eps = torch.finfo(torch.float64).eps
         self._collected: TaskGradients | None = None
         self._knows_no_wrapper = False
+        self.feature_gradients: Callable[..., FeatureGradients] = FeatureGradients
 
     def combination(self, gradients: TaskGradients, gram: Tensor, losses: Tensor) -> tuple[list[Tensor], Tensor]:
         """The combined gradient.
@@ -120,7 +123,7 @@ class GradMethod(Method):
         if shared is not None:
             return ParameterGradients(losses, shared, features, **options)
         assert features is not None
-        gradients = FeatureGradients(losses, features, **options)
+        gradients = self.feature_gradients(losses, features, **options)
         if self.compares and gradients.own_input:
             raise ValueError(
                 f"{name} compares the tasks' gradients, but {losses.names[1]} reads features of its own input, other "

@@ -5,6 +5,7 @@ program as it is. Names, arguments, properties, representations, hooks, random d
 are the results where TorchJD is right. Where it is not, each class says what differs.
 """
 
+from mtl_ext.adapters.patching import Report
 from mtl_ext.adapters.torchjd import version
 from mtl_ext.adapters.torchjd.aggregators import (
     IMTLG,
@@ -20,7 +21,7 @@ from mtl_ext.adapters.torchjd.aggregators import (
     PCGrad,
     UPGrad,
 )
-from mtl_ext.adapters.torchjd.patch import LEFT_ALONE, Report, accelerate, accelerated, restore
+from mtl_ext.adapters.torchjd.patch import LEFT_ALONE, accelerate, accelerated, restore
 from mtl_ext.adapters.torchjd.projector import ConeProjector
 from mtl_ext.adapters.torchjd.weightings import (
     AlignedMTLWeighting,

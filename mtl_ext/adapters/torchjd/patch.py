@@ -4,12 +4,8 @@ Methods are replaced inside TorchJD's classes, and functions in the modules that
 already, names that were imported before, subclasses, ``isinstance`` and pickles see the same classes as ever.
 """
 
-import functools
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 import torchjd.aggregation as peer
@@ -21,6 +17,7 @@ from torchjd.aggregation._weighting_bases import _Composition
 from torchjd.autojac import _jac_to_grad
 from torchjd.linalg import QuadprogProjector
 
+from mtl_ext.adapters.patching import Patch, Replacement, Report
 from mtl_ext.adapters.torchjd import aggregators, engine, weightings
 from mtl_ext.adapters.torchjd.problem import combine_rows, gramian_of
 from mtl_ext.adapters.torchjd.projector import projection_weights
@@ -50,45 +47,7 @@ LEFT_ALONE: dict[str, str] = {
     "autojac.mtl_backward": "autograd's time, not TorchJD's",
 } | {f"scalarization.{name}": _SCALARIZER for name in scalarization.__all__ if name != "Scalarizer"}
 
-
-@dataclass(frozen=True)
-class Replacement:
-    """One attribute of TorchJD's that gets another value.
-
-    Attributes:
-        name: what it serves, as the report and ``skip`` call it.
-        owner: a class or module of TorchJD's.
-        attribute: its name there.
-        function: what takes its place.
-    """
-
-    name: str
-    owner: Any
-    attribute: str
-    function: Callable[..., Any]
-
-
-@dataclass(frozen=True)
-class Report:
-    """What `accelerate` has replaced, and how often that was called since.
-
-    Attributes:
-        replaced: names, in order: ``"PCGrad"``, ``"jac_to_grad"``, ...
-        calls: name -> number of calls.
-        left_alone: name -> why it is as TorchJD has it.
-    """
-
-    replaced: tuple[str, ...]
-    calls: Counter[str] = field(default_factory=Counter)
-    left_alone: dict[str, str] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        lines = [f"{name:24} {self.calls[name]:8} calls" for name in self.replaced]
-        return "\n".join([*lines, *(f"{name:24} left alone: {why}" for name, why in self.left_alone.items())])
-
-
-_originals: list[tuple[Any, str, Any]] = []
-_report: Report | None = None
+_patch = Patch()
 
 
 def accelerate(*, skip: Iterable[str] = (), cutoffs: bool = False) -> Report:
@@ -105,54 +64,26 @@ def accelerate(*, skip: Iterable[str] = (), cutoffs: bool = False) -> Report:
     Raises:
         ValueError: ``skip`` names what is not replaced.
     """
-    global _report
-    if _report is not None:
-        return _report
-    unwanted, found = set(skip), replacements(cutoffs)
-    names = tuple(dict.fromkeys(each.name for each in found))
-    if unwanted - set(names):
-        raise ValueError(f"skip has {sorted(unwanted - set(names))}, expected some of {list(names)}")
-    left = LEFT_ALONE | dict.fromkeys(sorted(unwanted), "skipped")
-    _report = Report(tuple(name for name in names if name not in unwanted), left_alone=left)
-    for each in found:
-        if each.name not in unwanted:
-            original = vars(each.owner)[each.attribute]
-            _originals.append((each.owner, each.attribute, original))
-            function = counted(each.name, each.function, _report.calls)
-            static = isinstance(original, staticmethod)
-            setattr(each.owner, each.attribute, staticmethod(function) if static else function)
-    return _report
+    if _patch.report is not None:
+        return _patch.report
+    return _patch.apply(replacements(cutoffs), skip, LEFT_ALONE)
 
 
 def restore() -> None:
     """Gives TorchJD everything back. A `NashMTL` that was used meanwhile needs its ``reset()``."""
-    global _report
-    while _originals:
-        setattr(*_originals.pop())
-    _report = None
+    _patch.undo()
 
 
 @contextmanager
 def accelerated(*, skip: Iterable[str] = (), cutoffs: bool = False) -> Iterator[Report]:
     """`accelerate` for a ``with`` block; what was accelerated before it stays so after it."""
-    outer = _report is not None
+    outer = _patch.report is not None
     report = accelerate(skip=skip, cutoffs=cutoffs)
     try:
         yield report
     finally:
         if not outer:
             restore()
-
-
-def counted(name: str, function: Callable[..., Any], calls: Counter[str]) -> Callable[..., Any]:
-    """The function, with its calls counted."""
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        calls[name] += 1
-        return function(*args, **kwargs)
-
-    return call
 
 
 def replacements(cutoffs: bool) -> list[Replacement]:
