@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from mtl_ext import methods
 from mtl_ext.adapters.libmtl.representation import RepGradients
+from mtl_ext.adapters.seed import program_seed
 from mtl_ext.gradients import FeatureGradients
 from mtl_ext.methods import GradMethod, Method
 
@@ -155,10 +156,6 @@ def weighting(name: str, make_method: Callable[..., Method], *, takes_rep: bool 
     return type(name, (Weighting,), {"make_method": staticmethod(make_method), "takes_rep": takes_rep, "__doc__": doc})
 
 
-def _seed() -> int:
-    return torch.initial_seed() & (2**63 - 1)
-
-
 def _uw(model: Weighting) -> methods.UW:
     method = methods.UW(model.task_num)
     nn.init.constant_(method.log_variances, -0.5)
@@ -171,7 +168,7 @@ def _gradvac(model: Weighting, GradVac_beta: float = 0.5, GradVac_group_type: in
     kinds: dict[int, Any] = {0: "model", 1: [layer for layer in owned if layer], 2: "tensor"}
     if GradVac_group_type not in kinds:
         raise ValueError(f"GradVac_group_type is {GradVac_group_type!r}, expected one of 0, 1, 2")
-    return methods.GradVac(model.task_num, beta=GradVac_beta, groups=kinds[GradVac_group_type], seed=_seed())
+    return methods.GradVac(model.task_num, beta=GradVac_beta, groups=kinds[GradVac_group_type], seed=program_seed())
 
 
 def _nash(
@@ -210,16 +207,16 @@ WEIGHTINGS: dict[str, type[Weighting]] = {
         weighting("UW", _uw),
         weighting("DWA", lambda model, T=2.0: methods.DWA(model.task_num, temperature=T)),
         weighting("GLS", lambda model: methods.GLS()),
-        weighting("RLW", lambda model: methods.RLW(seed=_seed())),
-        weighting("RGW", lambda model: methods.RGW(seed=_seed())),
+        weighting("RLW", lambda model: methods.RLW(seed=program_seed())),
+        weighting("RGW", lambda model: methods.RGW(seed=program_seed())),
         weighting("IMTL", lambda model: methods.IMTL(model.task_num)),
         weighting(
             "GradNorm",
             lambda model, alpha=1.5: methods.GradNorm(model.task_num, alpha=alpha, layer="all", weight_heads=False),
         ),
         weighting("MGDA", lambda model, mgda_gn="none": methods.MGDA(normalization=mgda_gn)),
-        weighting("PCGrad", lambda model: methods.PCGrad(seed=_seed())),
-        weighting("GradDrop", lambda model, leak=0.0: methods.GradDrop(leak=leak, seed=_seed())),
+        weighting("PCGrad", lambda model: methods.PCGrad(seed=program_seed())),
+        weighting("GradDrop", lambda model, leak=0.0: methods.GradDrop(leak=leak, seed=program_seed())),
         weighting("GradVac", _gradvac),
         weighting(
             "CAGrad",
