@@ -9,7 +9,7 @@
 namespace mtl {
 
 // Elements that are drawn together.
-constexpr int64_t kDrawn = 128;
+constexpr int64_t kDrawn = 512;
 
 // Calls visit(begin, end, draws) for strips of elements begin .. end of a tensor, draws[0] belonging to the strip's
 // first. seed: [2], or null: `uniform` holds a number for every element.

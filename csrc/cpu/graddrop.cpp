@@ -22,8 +22,8 @@
 namespace mtl {
 namespace {
 
-// Vectors of a strip.
-constexpr int kStrip = 4;
+// Vectors of a strip: long enough runs of every row for the hardware to follow.
+constexpr int kStrip = 8;
 
 template <class T>
 constexpr int kStripColumns = kStrip * kLanes<Wide<T>>;
@@ -31,24 +31,30 @@ constexpr int kStripColumns = kStrip * kLanes<Wide<T>>;
 template <class W, class T>
 MTL_INLINE void load_strip(const T* source, Vector<W>* strip) {
   if constexpr (std::is_same_v<T, W>) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int s = 0; s < kStrip; ++s) strip[s] = load(source + s * kLanes<W>);
   } else {
     W values[kStrip * kLanes<W>];
     for (int i = 0; i < kStrip * kLanes<W>; ++i) values[i] = widen(source[i]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int s = 0; s < kStrip; ++s) strip[s] = load(values + s * kLanes<W>);
   }
 }
 
 template <class W, class T>
-MTL_INLINE void store_strip(T* target, const Vector<W>* strip) {
+MTL_INLINE void store_strip(T* target, const Vector<W>* strip, bool past_caches) {
   if constexpr (std::is_same_v<T, W>) {
-#pragma GCC unroll 4
-    for (int s = 0; s < kStrip; ++s) store(target + s * kLanes<W>, strip[s]);
+#pragma GCC unroll 8
+    for (int s = 0; s < kStrip; ++s) {
+      if (past_caches) {
+        stream(target + s * kLanes<W>, strip[s]);
+      } else {
+        store(target + s * kLanes<W>, strip[s]);
+      }
+    }
   } else {
     W values[kStrip * kLanes<W>];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int s = 0; s < kStrip; ++s) store(values + s * kLanes<W>, strip[s]);
     for (int i = 0; i < kStrip * kLanes<W>; ++i) target[i] = narrow<T>(values[i]);
   }
@@ -62,11 +68,11 @@ MTL_INLINE Vector<W> magnitude_of(Vector<W> value) {
 }
 
 // passing_sign for a vector of columns.
-template <class W>
-MTL_INLINE Vector<W> passing_signs(Vector<W> sum, Vector<W> magnitude, Vector<W> uniform, bool sigmoid, W kappa) {
+template <bool kSigmoid, class W>
+MTL_INLINE Vector<W> passing_signs(Vector<W> sum, Vector<W> magnitude, Vector<W> uniform, W kappa) {
   const Vector<W> threshold = 2 * uniform - 1;
   Vector<W> score = kappa * sum, bound = threshold * magnitude;
-  if (sigmoid) {
+  if constexpr (kSigmoid) {
     const Vector<W> argument = kappa * (sum / magnitude);
     for (int lane = 0; lane < kLanes<W>; ++lane) score[lane] = std::tanh(argument[lane]);
     bound = threshold;
@@ -75,14 +81,15 @@ MTL_INLINE Vector<W> passing_signs(Vector<W> sum, Vector<W> magnitude, Vector<W>
   return score > bound ? one : score < bound ? -one : zero;
 }
 
-template <class T>
-MTL_INLINE void drop_strip(const Terms& terms, const DropRule& rule, const float* uniform, int64_t c, T* out) {
+template <bool kLeaks, bool kSigmoid, class T>
+MTL_INLINE void drop_strip(const Terms& terms, const DropRule& rule, const float* uniform, int64_t c, bool past_caches,
+                           T* out) {
   using W = Wide<T>;
   const size_t count = terms.data.size();
   Vector<W> value[kStrip], sum[kStrip] = {}, magnitude[kStrip] = {};
   for (size_t k = 0; k < count; ++k) {
     load_strip<W>(static_cast<const T*>(terms.data[k]) + c, value);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int s = 0; s < kStrip; ++s) {
       sum[s] += value[s];
       magnitude[s] += magnitude_of<W>(value[s]);
@@ -90,23 +97,35 @@ MTL_INLINE void drop_strip(const Terms& terms, const DropRule& rule, const float
   }
   Vector<W> sign[kStrip], total[kStrip] = {};
   load_strip<W>(uniform, value);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int s = 0; s < kStrip; ++s) {
-    sign[s] = passing_signs<W>(sum[s], magnitude[s], value[s], rule.sigmoid, static_cast<W>(rule.kappa));
+    sign[s] = passing_signs<kSigmoid>(sum[s], magnitude[s], value[s], static_cast<W>(rule.kappa));
   }
   const Vector<W> zero = {}, one = zero + 1;
   for (size_t k = 0; k < count; ++k) {
     load_strip<W>(static_cast<const T*>(terms.data[k]) + c, value);
     const Vector<W> leak = zero + static_cast<W>(terms.factor[k]);
-#pragma GCC unroll 4
-    for (int s = 0; s < kStrip; ++s) total[s] += (value[s] * sign[s] > zero ? one : leak) * value[s];
+#pragma GCC unroll 8
+    for (int s = 0; s < kStrip; ++s) {
+      const Vector<W> signed_value = value[s] * sign[s];
+      if constexpr (kLeaks) {
+        total[s] += (signed_value > zero ? one : leak) * value[s];
+      } else {
+        // The sum of what passes, its sign taken off; NaN, also 0 times infinity, stays.
+        total[s] += zero > signed_value ? zero : signed_value;
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int s = 0; s < kStrip; ++s) {
+    if constexpr (!kLeaks) total[s] = total[s] * sign[s] + zero;  // -0 becomes 0
   }
   if (rule.accumulate) {
     load_strip<W>(out + c, value);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int s = 0; s < kStrip; ++s) total[s] += value[s];
   }
-  store_strip<W>(out + c, total);
+  store_strip<W>(out + c, total, past_caches);
 }
 
 template <class T>
@@ -128,25 +147,41 @@ MTL_INLINE void drop_one(const Terms& terms, const DropRule& rule, float uniform
 }
 
 // Columns begin..end of a parameter; uniform[0] belongs to `begin`.
-template <class T>
+template <bool kLeaks, bool kSigmoid, class T>
 MTL_INLINE void drop_columns(const Terms& terms, const DropRule& rule, const float* uniform, int64_t begin, int64_t end,
-                             T* out) {
+                             bool past_caches, T* out) {
+  past_caches = past_caches && can_stream(out + begin);
   int64_t c = begin;
-  for (; c + kStripColumns<T> <= end; c += kStripColumns<T>) drop_strip(terms, rule, uniform + (c - begin), c, out);
+  for (; c + kStripColumns<T> <= end; c += kStripColumns<T>) {
+    drop_strip<kLeaks, kSigmoid>(terms, rule, uniform + (c - begin), c, past_caches, out);
+  }
   for (; c < end; ++c) drop_one(terms, rule, uniform[c - begin], c, out);
 }
 
+// The common rule has loops of its own: the others would cost it registers.
+template <class T>
+MTL_INLINE void drop_by_rule(const Terms& terms, const DropRule& rule, const float* uniform, int64_t begin, int64_t end,
+                             bool past_caches, T* out) {
+  if (rule.sigmoid) {
+    drop_columns<true, true>(terms, rule, uniform, begin, end, past_caches, out);
+  } else if (rule.leak != nullptr) {
+    drop_columns<true, false>(terms, rule, uniform, begin, end, past_caches, out);
+  } else {
+    drop_columns<false, false>(terms, rule, uniform, begin, end, past_caches, out);
+  }
+}
+
 MTL_CLONES void drop_range(const Terms& terms, const DropRule& rule, ScalarType dtype, const float* uniform,
-                           int64_t begin, int64_t end, void* out) {
+                           int64_t begin, int64_t end, bool past_caches, void* out) {
   switch (dtype) {
     case ScalarType::Double:
-      return drop_columns(terms, rule, uniform, begin, end, static_cast<double*>(out));
+      return drop_by_rule(terms, rule, uniform, begin, end, past_caches, static_cast<double*>(out));
     case ScalarType::Float:
-      return drop_columns(terms, rule, uniform, begin, end, static_cast<float*>(out));
+      return drop_by_rule(terms, rule, uniform, begin, end, past_caches, static_cast<float*>(out));
     case ScalarType::BFloat16:
-      return drop_columns(terms, rule, uniform, begin, end, static_cast<bfloat16*>(out));
+      return drop_by_rule(terms, rule, uniform, begin, end, past_caches, static_cast<bfloat16*>(out));
     default:
-      return drop_columns(terms, rule, uniform, begin, end, static_cast<float16*>(out));
+      return drop_by_rule(terms, rule, uniform, begin, end, past_caches, static_cast<float16*>(out));
   }
 }
 
@@ -167,10 +202,12 @@ void write_graddrop(const DropArguments& arguments, bool sigmoid, double kappa, 
     target[param] = arguments.out[param].mutable_data_ptr();
     if (rule.seed == nullptr) uniform[param] = arguments.uniform[param].const_data_ptr<float>();
   }
+  const bool past_caches = !accumulate && num_bytes(grads) > kStreamBytes;
   for_each_range(grads.numel, [&](int64_t param, int64_t begin, int64_t end) {
     for_each_drawn(rule.seed, uniform[param], param, begin, end, [&](int64_t first, int64_t last, const float* draws) {
-      drop_range(terms[param], rule, grads.dtype[param], draws, first, last, target[param]);
+      drop_range(terms[param], rule, grads.dtype[param], draws, first, last, past_caches, target[param]);
     });
+    if (past_caches) end_stream();
   });
 }
 
