@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import torch
+import torch._functorch.config
 from torch import Tensor, nn
 
 from mtl_ext.gradients import Features
@@ -19,6 +20,9 @@ class NonFiniteError(ArithmeticError):
 class Method(nn.Module):
     """Base of all methods.
 
+    A method with several backward passes turns torch's ``donated_buffer`` off for the process, without which compiled
+    models fail in the second pass: build the method before a compiled model's first call.
+
     Args:
         nonfinite: what happens when a loss or a task's gradient is NaN or infinite. ``"raise"``: NonFiniteError, before
             the shared parameters' ``.grad`` is touched (on CUDA, where looking would stall the device, weights of 0 and
@@ -32,12 +36,15 @@ class Method(nn.Module):
             features).
         batches: how many batches' losses a step takes; with more than one, `backward` takes a sequence of losses.
         second_look: whether `look_again` wants the losses of the same batch after the optimizer's step.
+        wants_performance: whether `update_performance` wants to know after every epoch how well the tasks do on
+            validation data.
         gram: [K, K] float64, the Gram matrix of the last call; None before, and for methods that do not need it.
     """
 
     level: ClassVar[str]
     batches: ClassVar[int] = 1
     second_look: ClassVar[bool] = False
+    wants_performance: ClassVar[bool] = False
 
     def __init__(self, *, nonfinite: str = "raise") -> None:
         super().__init__()
@@ -45,6 +52,9 @@ class Method(nn.Module):
         self.nonfinite = nonfinite
         self.gram: Tensor | None = None
         self._pending: tuple[Tensor, torch.cuda.Event, list[str], str] | None = None
+        if self.level == "gradient":
+            # torch.compile gives a graph's buffers away in the first backward pass, and a second one then fails.
+            torch._functorch.config.donated_buffer = False
 
     def backward(
         self,
@@ -94,6 +104,14 @@ class Method(nn.Module):
 
         Args:
             losses: as in `backward`, in the same order; no graph is needed.
+        """
+
+    def update_performance(self, values: Sequence[float] | Tensor) -> None:
+        """Takes the tasks' performances after an epoch; see `wants_performance`.
+
+        Args:
+            values: one number per task, in the order of the losses, in (0, 1], 1 being perfect (accuracy, IoU, ...);
+                from data that is neither trained nor tested on.
         """
 
     def end_epoch(self) -> None:
