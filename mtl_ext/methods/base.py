@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +16,17 @@ from mtl_ext.penalties import Penalty
 
 class NonFiniteError(ArithmeticError):
     """A loss or a gradient is NaN or infinite. The message names the task."""
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """How a step is taken: the last arguments of `Method.backward`, which describes them."""
+
+    penalties: Sequence[Penalty] = ()
+    scaler: torch.amp.GradScaler | None = None
+    combine: bool = True
+    retain_graph: bool = False
+    allow_unused: bool = False
 
 
 class Method(nn.Module):
@@ -34,7 +46,8 @@ class Method(nn.Module):
     Attributes:
         level: ``"loss"`` (one backward pass) or ``"gradient"`` (one per task, to the shared parameters or to the
             features).
-        batches: how many batches' losses a step takes; with more than one, `backward` takes a sequence of losses.
+        batches: how many batches a step takes; with more than one, `backward` takes a sequence of so many losses, and
+            of features.
         second_look: whether `look_again` wants the losses of the same batch after the optimizer's step.
         wants_performance: whether `update_performance` wants to know after every epoch how well the tasks do on
             validation data.
@@ -58,9 +71,9 @@ class Method(nn.Module):
 
     def backward(
         self,
-        losses: Losses,
+        losses: Losses | Sequence[Losses],
         shared: Iterable[Tensor] | None = None,
-        features: Features | None = None,
+        features: Features | Sequence[Features] | None = None,
         *,
         penalties: Sequence[Penalty] = (),
         scaler: torch.amp.GradScaler | None = None,
@@ -97,6 +110,10 @@ class Method(nn.Module):
             RuntimeError: the shared parameters belong to a DistributedDataParallel module and the method makes K
                 backward passes.
         """
+        return self._step(losses, shared, features, StepOptions(penalties, scaler, combine, retain_graph, allow_unused))
+
+    def _step(self, losses: Any, shared: Iterable[Tensor] | None, features: Any, options: StepOptions) -> Tensor:
+        """What `backward` does; losses and features are sequences where the method takes several `batches`."""
         raise NotImplementedError
 
     def look_again(self, losses: Losses) -> None:
