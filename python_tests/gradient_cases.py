@@ -147,6 +147,7 @@ CASES = {
         pcd_value,
         "closed form for one constraint",
         scale_free=False,
+        order="the first task is the primary one",
         bad_options=(
             ({"num_tasks": 2, "tau": 1.5}, "tau is 1.5"),
             ({"num_tasks": 2, "beta": 1.0}, "beta is 1.0, .* below 1"),
@@ -156,6 +157,8 @@ CASES = {
         lambda k: methods.RGW(),
         rgw_value,
         "softmax of the first normal draw of seed 0, in numpy",
+        order="weights are drawn in the order of the tasks",
+        untraced="torch.Generator",
         bad_options=(({"reduction": "max"}, "reduction is 'max'"),),
     ),
     "SDMGrad": MethodCase(

@@ -90,6 +90,8 @@ CASES = {
         lambda k: methods.GradVac(k),
         lambda: np.array([0.5848, 3.8012, 3.8012]),
         "PCGrad's value row: with targets of 0 the first step is the same projection",
+        order="each task meets the others in an order that is drawn",
+        untraced="torch.Generator",
         bad_options=(
             ({"num_tasks": 2, "beta": 2.0}, "beta is 2.0"),
             ({"num_tasks": 2, "groups": "layer"}, "groups is 'layer', expected one of 'model', 'tensor'"),

@@ -24,6 +24,8 @@ class MethodCase:
         weighs: whether the combination is that of the gradients with the returned weights, from the first call on.
         degree: of the combination as a function of the gradients' scale.
         single_weight: the weight of an only task whose loss is 1, in the first call; None: depends on its gradient.
+        order: why the order of the tasks matters; empty: it does not.
+        untraced: why torch.compile cannot trace how the weights are found; empty: it can.
         bad_options: option -> (value, part of the message).
     """
 
@@ -35,4 +37,6 @@ class MethodCase:
     weighs: bool = True
     degree: float = 1.0
     single_weight: float | None = 1.0
+    order: str = ""
+    untraced: str = ""
     bad_options: tuple[tuple[dict, str], ...] = ()

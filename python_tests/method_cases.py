@@ -49,6 +49,7 @@ CASES = {
         lambda k: methods.RLW(),
         rlw_value,
         "softmax of the first normal draw of seed 0, in numpy",
+        order="weights are drawn in the order of the tasks",
         bad_options=(({"distribution": "cauchy"}, "distribution is 'cauchy', expected one of 'normal', 'uniform'"),),
     ),
     "UW": MethodCase(
@@ -65,6 +66,8 @@ CASES = {
         lambda k: methods.PCGrad(),
         lambda: np.array([0.5848, 3.8012, 3.8012]),
         "the value row published with TorchJD",
+        order="each task meets the others in an order that is drawn",
+        untraced="torch.Generator",
         bad_options=(({"reduction": "max"}, "reduction is 'max'"), ({"nonfinite": "hope"}, "nonfinite is 'hope'")),
     ),
     "MGDA": MethodCase(
@@ -78,6 +81,7 @@ CASES = {
         min_norm_of_two,
         "closed form for two tasks (Sener & Koltun 2018, Algorithm 1)",
         absolute=1e-7,
+        untraced="cvxpylayers",
         bad_options=(({"parameter": "cholesky"}, "parameter is 'cholesky'"),),
     ),
     "ATW": MethodCase(
@@ -140,6 +144,7 @@ CASES = {
         lambda k: methods.FixedWeights(k),
         weighted(1.0, 0.1),
         "the default: 1 for the first task, 0.1 for others",
+        order="by default the first task has another weight",
         bad_options=(
             ({"num_tasks": 2, "weights": [1.0, -0.5]}, r"weights\[1\] is -0.5, expected a finite number of at least 0"),
         ),
@@ -188,6 +193,7 @@ CASES = {
         lambda k: methods.PUW(k),
         weighted(1.0, 1.0),
         "the sum: warm-up",
+        order="particles are drawn in the order of the tasks",
         bad_options=(
             ({"num_tasks": 2, "num_particles": 1}, "num_particles is 1"),
             ({"num_tasks": 2, "warmup": 0}, "warmup is 0"),

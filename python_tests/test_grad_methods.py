@@ -273,10 +273,39 @@ def test_infinite_gradients_that_propagate_leave_the_state_alone(method, scaled)
 def test_state_fits_one_shape_only(method):
     used = method(5)
     combined(used, matrix(0))
-    with pytest.raises(ValueError, match=r"of shape \[8\] in place of \[7\]: features= needs batches of one size"):
+    with pytest.raises(ValueError, match=r"of shape \[8\] in place of \[7\]: features= needs samples of one shape"):
         combined(used, matrix(0, columns=8))
     with pytest.raises(ValueError, match="losses has 4 tasks, expected num_tasks = 5"):
         combined(used, matrix(0, rows=4))
+
+
+def step_on_features(method, rows, step, columns=4):
+    """One step on a batch of some of six places; the combined gradient [rows, columns] of leaf features."""
+    grads = matrix(step, rows=2 * 6, columns=columns).reshape(2, 6, columns)[:, rows]
+    z = torch.zeros(len(grads[0]), columns, dtype=torch.float64, requires_grad=True)
+    method.backward([(grad * z).sum() + 1 + k for k, grad in enumerate(grads)], features=z)
+    return z.grad
+
+
+@pytest.mark.parametrize("method", STATEFUL)
+def test_state_at_features_belongs_to_places_in_the_batch(method):
+    """A smaller batch leaves the state of the places that it lacks alone; a larger one adds places."""
+    used, fresh = method(2), method(2)
+    sizes = [slice(0, 4), slice(0, 6), slice(0, 3), slice(0, 6)]
+    for step, rows in enumerate(sizes):
+        before = {key: value.clone() for key, value in used.state_dict().items() if "." in key}
+        grad = step_on_features(used, rows, step)
+        assert grad.isfinite().all()
+        after = {key: value for key, value in used.state_dict().items() if "." in key}
+        assert [len(value) for value in after.values()] == [4 if step == 0 else 6] * 2
+        for key, value in before.items():
+            assert torch.equal(after[key][rows.stop : len(value)], value[rows.stop :])
+            assert not torch.equal(after[key][: rows.stop], value[: rows.stop])
+        if step == 2:
+            fresh.load_state_dict(used.state_dict())
+    assert torch.equal(step_on_features(fresh, sizes[3], 3), grad)
+    with pytest.raises(ValueError, match=r"of shape \[6, 5\] in place of \[6, 4\]: features= needs"):
+        step_on_features(used, slice(0, 6), 4, columns=5)
 
 
 @pytest.mark.parametrize("method", STATEFUL)

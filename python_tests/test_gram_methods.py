@@ -130,3 +130,23 @@ def test_torchjd_agrees_where_it_is_right(name, build):
     for jacobian in jacobians(10, num_tasks=4):
         grad, _ = combined(build(), jacobian)
         np.testing.assert_allclose(grad.numpy(), peer(jacobian).numpy(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["CRMOGM", "GradVac", "PCGrad"])
+def test_torchjd_agrees_for_the_same_draws_over_steps(name):
+    aggregation = pytest.importorskip("torchjd.aggregation")
+    if name == "CRMOGM":
+        mine = methods.CRMOGM(methods.UPGrad(reg_eps=1e-4), alpha=0.7)
+        weighting = aggregation.CRMOGMWeighting(aggregation.UPGradWeighting(), alpha=0.7)
+
+        def peer(jacobian):
+            return weighting(jacobian @ jacobian.T) @ jacobian
+
+    else:
+        mine = methods.GradVac(5, seed=3) if name == "GradVac" else methods.PCGrad(seed=3)
+        peer = getattr(aggregation, name)()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        for jacobian in jacobians(5):
+            grad, _ = combined(mine, jacobian)
+            np.testing.assert_allclose(grad.numpy(), peer(jacobian).numpy(), rtol=1e-3, atol=1e-4)

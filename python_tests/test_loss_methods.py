@@ -336,3 +336,12 @@ def test_what_is_not_finite_never_enters_a_state():
         for method in (hurt, well):
             method.end_epoch()
         assert torch.equal(weights_of(hurt, [1.0, 2.0]), weights_of(well, [1.0, 2.0])), name
+
+
+def test_methods_say_that_they_want_performances():
+    wanting = [name for name, method in methods.METHODS.items() if method.wants_performance]
+    assert wanting == ["DTP", "PUW"]
+    for name, method in methods.METHODS.items():
+        overridden = method.update_performance is not methods.Method.update_performance
+        assert overridden == method.wants_performance, name
+    methods.EW().update_performance([0.5, 0.5])

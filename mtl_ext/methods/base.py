@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+import torch._functorch.config
 from torch import Tensor, nn
 
 from mtl_ext.gradients import Features
@@ -16,8 +18,22 @@ class NonFiniteError(ArithmeticError):
     """A loss or a gradient is NaN or infinite. The message names the task."""
 
 
+@dataclass(frozen=True)
+class StepOptions:
+    """How a step is taken: the last arguments of `Method.backward`, which describes them."""
+
+    penalties: Sequence[Penalty] = ()
+    scaler: torch.amp.GradScaler | None = None
+    combine: bool = True
+    retain_graph: bool = False
+    allow_unused: bool = False
+
+
 class Method(nn.Module):
     """Base of all methods.
+
+    A method with several backward passes turns torch's ``donated_buffer`` off for the process, without which compiled
+    models fail in the second pass: build the method before a compiled model's first call.
 
     Args:
         nonfinite: what happens when a loss or a task's gradient is NaN or infinite. ``"raise"``: NonFiniteError, before
@@ -30,14 +46,18 @@ class Method(nn.Module):
     Attributes:
         level: ``"loss"`` (one backward pass) or ``"gradient"`` (one per task, to the shared parameters or to the
             features).
-        batches: how many batches' losses a step takes; with more than one, `backward` takes a sequence of losses.
+        batches: how many batches a step takes; with more than one, `backward` takes a sequence of so many losses, and
+            of features.
         second_look: whether `look_again` wants the losses of the same batch after the optimizer's step.
+        wants_performance: whether `update_performance` wants to know after every epoch how well the tasks do on
+            validation data.
         gram: [K, K] float64, the Gram matrix of the last call; None before, and for methods that do not need it.
     """
 
     level: ClassVar[str]
     batches: ClassVar[int] = 1
     second_look: ClassVar[bool] = False
+    wants_performance: ClassVar[bool] = False
 
     def __init__(self, *, nonfinite: str = "raise") -> None:
         super().__init__()
@@ -45,12 +65,15 @@ class Method(nn.Module):
         self.nonfinite = nonfinite
         self.gram: Tensor | None = None
         self._pending: tuple[Tensor, torch.cuda.Event, list[str], str] | None = None
+        if self.level == "gradient":
+            # torch.compile gives a graph's buffers away in the first backward pass, and a second one then fails.
+            torch._functorch.config.donated_buffer = False
 
     def backward(
         self,
-        losses: Losses,
+        losses: Losses | Sequence[Losses],
         shared: Iterable[Tensor] | None = None,
-        features: Features | None = None,
+        features: Features | Sequence[Features] | None = None,
         *,
         penalties: Sequence[Penalty] = (),
         scaler: torch.amp.GradScaler | None = None,
@@ -87,6 +110,10 @@ class Method(nn.Module):
             RuntimeError: the shared parameters belong to a DistributedDataParallel module and the method makes K
                 backward passes.
         """
+        return self._step(losses, shared, features, StepOptions(penalties, scaler, combine, retain_graph, allow_unused))
+
+    def _step(self, losses: Any, shared: Iterable[Tensor] | None, features: Any, options: StepOptions) -> Tensor:
+        """What `backward` does; losses and features are sequences where the method takes several `batches`."""
         raise NotImplementedError
 
     def look_again(self, losses: Losses) -> None:
@@ -94,6 +121,14 @@ class Method(nn.Module):
 
         Args:
             losses: as in `backward`, in the same order; no graph is needed.
+        """
+
+    def update_performance(self, values: Sequence[float] | Tensor) -> None:
+        """Takes the tasks' performances after an epoch; see `wants_performance`.
+
+        Args:
+            values: one number per task, in the order of the losses, in (0, 1], 1 being perfect (accuracy, IoU, ...);
+                from data that is neither trained nor tested on.
         """
 
     def end_epoch(self) -> None:

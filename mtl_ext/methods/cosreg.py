@@ -7,8 +7,8 @@ from torch import Tensor
 
 from mtl_ext.gradients import Features, TaskGradients, listed, reads_own_input, trainable
 from mtl_ext.losses import Losses, TaskLosses
-from mtl_ext.methods.base import Method, check_range
-from mtl_ext.penalties import Penalty, penalty_cotangents
+from mtl_ext.methods.base import Method, StepOptions, check_range
+from mtl_ext.penalties import penalty_cotangents
 
 
 class CosReg(Method):
@@ -17,8 +17,10 @@ class CosReg(Method):
     The regulariser pushes the tasks' gradients towards orthogonality; its own gradient is exact, by double backward. At
     parameter level that goes through the network K times more; at feature level, where g_k is the gradient at the
     features, through the heads alone, and what arrives at the features joins the trunk's one backward pass. Operators
-    without a second derivative are not allowed on the way. With one task, or where a gradient is 0, the cosines are 0.
-    Penalties join the losses, not the cosines. The weights are 1.
+    without a second derivative are not allowed on the way, and what torch.compile makes of a model is one (but for its
+    backend "eager"): leave uncompiled what is on the way. With one task, or where a gradient is 0, the cosines are 0.
+    Penalties join the losses, not the cosines. ``combine=False`` is refused: the cosines are those of one batch. The
+    weights are 1.
 
     Args:
         c: strength, at least 0.
@@ -34,24 +36,15 @@ class CosReg(Method):
         self.c = c
         self.detach_heads = detach_heads
 
-    def backward(
-        self,
-        losses: Losses,
-        shared: Iterable[Tensor] | None = None,
-        features: Features | None = None,
-        *,
-        penalties: Sequence[Penalty] = (),
-        scaler: torch.amp.GradScaler | None = None,
-        combine: bool = True,
-        retain_graph: bool = False,
-        allow_unused: bool = False,
+    def _step(
+        self, losses: Losses, shared: Iterable[Tensor] | None, features: Features | None, options: StepOptions
     ) -> Tensor:
-        """See `Method.backward`. ``combine=False`` is refused: the cosines are those of one batch."""
-        if not combine:
+        """Losses -> per-task gradients with graphs -> cosines -> one backward pass of losses and regulariser."""
+        if not options.combine:
             raise ValueError("CosReg differentiates each batch's cosines, combine=False would collect: leave it out")
         if shared is None and features is None:
             raise ValueError("CosReg.backward needs shared=<shared parameters> or features=<what the heads read>")
-        task_losses = TaskLosses(losses, scaler)
+        task_losses = TaskLosses(losses, options.scaler)
         if self._skips(task_losses):
             return torch.zeros_like(task_losses.values)
         boundary = [] if features is None else listed(features, task_losses)
@@ -60,7 +53,7 @@ class CosReg(Method):
         for k, (name, loss) in enumerate(zip(task_losses.names, task_losses.tensors, strict=True)):
             cotangent = task_losses.cotangent(k)
             grads = torch.autograd.grad(loss, targets, cotangent, create_graph=True, allow_unused=True)
-            gradients.add_task(name, grads, allow_unused=allow_unused)
+            gradients.add_task(name, grads, allow_unused=options.allow_unused)
         if shared is None and features is not None and reads_own_input(features, gradients):
             raise ValueError(
                 f"CosReg compares the tasks' gradients, but {task_losses.names[1]} reads features of its own input. "
@@ -68,12 +61,12 @@ class CosReg(Method):
             )
         gram = gradients.gram()
         self.gram = gram.detach()
-        propagates = self.nonfinite == "propagate" or scaler is not None
+        propagates = self.nonfinite == "propagate" or options.scaler is not None
         if self.nonfinite == "raise" and not propagates:
             self._raise_nonfinite(self.gram.diagonal(), task_losses.names, "the gradient of {} has squared norm {}")
         if self.nonfinite == "skip" and not propagates and not bool(self.gram.isfinite().all()):
             return torch.zeros_like(task_losses.values)
-        self._backward(task_losses, gram, targets, boundary, penalties, retain_graph)
+        self._backward(task_losses, gram, targets, boundary, options)
         return torch.ones_like(task_losses.values)
 
     def _backward(
@@ -82,13 +75,12 @@ class CosReg(Method):
         gram: Tensor,
         targets: Sequence[Tensor],
         boundary: Sequence[Tensor],
-        penalties: Sequence[Penalty],
-        retain_graph: bool,
+        options: StepOptions,
     ) -> None:
         """One pass of everything: losses, regulariser, penalties."""
         roots = list(losses.tensors)
         cotangents = [losses.cotangent(k) for k in range(len(losses))]
-        rows = penalty_cotangents(penalties, losses, boundary)
+        rows = penalty_cotangents(options.penalties, losses, boundary)
         extra = [(z, row[p]) for row in rows for p, z in enumerate(boundary) if row[p] is not None]
         regulariser = self.c * mean_squared_cosine(gram)
         if regulariser.requires_grad:
@@ -101,7 +93,7 @@ class CosReg(Method):
                 cotangents.append(scale)
         roots += [target for target, _ in extra]
         cotangents += [grad for _, grad in extra]
-        torch.autograd.backward(roots, cotangents, retain_graph=retain_graph)
+        torch.autograd.backward(roots, cotangents, retain_graph=options.retain_graph)
 
 
 def mean_squared_cosine(gram: Tensor) -> Tensor:

@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor
 
+from mtl_ext import ops
 from mtl_ext.gradients import TaskGradients
 from mtl_ext.methods.base import check_num_tasks, check_range
 from mtl_ext.methods.grad_method import GradMethod
-from mtl_ext.methods.gradient_state import GradientState
+from mtl_ext.methods.gradient_state import GradientState, combined_states
 
 
 class DBMTL(GradMethod):
@@ -15,8 +16,9 @@ class DBMTL(GradMethod):
     With h_k the gradient of ``log(L_k + 1e-8)``, in step t = 1, 2, ...: ``B_k <- h_k + beta / t^sigma (B_k - h_k)``,
     and the combined gradient is ``sum_k (max_j ||B_j|| / ||B_k||) B_k``. B starts at 0, so that the first step is
     ``1 - beta`` of its length (as in LibMTL). A task with ``B_k = 0`` is left out. The losses must be above -1e-8. The
-    state takes as much memory as the K gradients; at feature level it needs batches of one size. The returned weights
-    are ``1 / (L_k + 1e-8)``, which by default multiply the heads' gradients: heads are trained on log-losses too.
+    state takes as much memory as the K gradients; at feature level it belongs to the places in the batch, see
+    `GradientState`. The returned weights are ``1 / (L_k + 1e-8)``, which by default multiply the heads' gradients:
+    heads are trained on log-losses too.
 
     Args:
         num_tasks: K.
@@ -55,9 +57,9 @@ class DBMTL(GradMethod):
         scale = 1.0 if gradients.losses.scale is None else gradients.losses.scale.double()
         keep = self.beta * step**-self.sigma
         slopes = 1 / (losses + 1e-8)
-        self.averages.average_in(gradients, keep, (1 - keep) * slopes / scale, usable)
+        averages = self.averages.average_in(gradients, keep, (1 - keep) * slopes / scale, usable)
         self.steps.copy_(torch.where(usable == 1, step, self.steps))
-        norms = self.averages.gram(len(losses)).diagonal().sqrt()
+        norms = ops.gram(averages, len(losses)).diagonal().sqrt()
         factors = torch.where(norms > 0, norms.max() / norms, 0.0)
-        gradients.write(self.averages.combined(gradients, factors * scale), usable.reshape(1))
+        gradients.write(combined_states(averages, gradients, factors * scale), usable.reshape(1))
         return torch.where(usable == 1, slopes, usable)

@@ -26,6 +26,7 @@ class DTP(LossMethod):
         performance: kappa, [K] float64, NaN at first.
     """
 
+    wants_performance = True
     performance: Tensor
 
     def __init__(self, num_tasks: int, *, gamma: float = 2.0, momentum: float = 0.0, nonfinite: str = "raise") -> None:

@@ -15,8 +15,8 @@ class ExcessMTL(GradMethod):
     With S_k the running sum of task k's squared gradients, element by element, its excess risk is estimated by
     ``r_k = sum(g_k^2 / sqrt(S_k + 1e-7))``. The weights are ``p_k <- p_k exp(eta r_k / r0_k)``, normalised, r0 being
     the estimate of the first step. Peers differ in that step, see ``first_step``. The state takes as much memory as the
-    K gradients; at feature level it needs batches of one size. Because of 1e-7, the scale of the gradients matters
-    where their squares are that small.
+    K gradients; at feature level it belongs to the places in the batch, see `GradientState`. Because of 1e-7, the scale
+    of the gradients matters where their squares are that small.
 
     Args:
         num_tasks: K.

@@ -9,8 +9,7 @@ from torch import Tensor
 from mtl_ext.distributed import refuse_data_parallel
 from mtl_ext.gradients import FeatureGradients, Features, ParameterGradients, TaskGradients
 from mtl_ext.losses import Losses, TaskLosses
-from mtl_ext.methods.base import Method, check_range
-from mtl_ext.penalties import Penalty
+from mtl_ext.methods.base import Method, StepOptions, check_range
 
 
 class GradMethod(Method):
@@ -66,33 +65,19 @@ class GradMethod(Method):
         gradients.write(combined, usable.reshape(1))
         return torch.where(usable == 1, weights, usable)
 
-    def backward(
-        self,
-        losses: Losses,
-        shared: Iterable[Tensor] | None = None,
-        features: Features | None = None,
-        *,
-        penalties: Sequence[Penalty] = (),
-        scaler: torch.amp.GradScaler | None = None,
-        combine: bool = True,
-        retain_graph: bool = False,
-        allow_unused: bool = False,
+    def _step(
+        self, losses: Losses, shared: Iterable[Tensor] | None, features: Features | None, options: StepOptions
     ) -> Tensor:
-        """Losses -> per-task gradients -> gram -> weights -> combined gradient -> ``.grad``; see `Method.backward`."""
-        task_losses = TaskLosses(losses, scaler)
+        """Losses -> per-task gradients -> gram -> weights -> combined gradient -> ``.grad``."""
+        task_losses = TaskLosses(losses, options.scaler)
         if self._skips(task_losses):
             return torch.zeros_like(task_losses.values)
-        options: dict[str, Any] = {
-            "penalties": penalties,
-            "collect_heads": self.weight_heads or self.nonfinite == "skip",
-            "retain_graph": retain_graph,
-            "allow_unused": allow_unused,
-        }
-        with self._task_gradients(task_losses, shared, features, combine, options) as gradients:
+        collect_heads = self.weight_heads or self.nonfinite == "skip"
+        with self._task_gradients(task_losses, shared, features, options, collect_heads) as gradients:
             if self._collected is not None:
                 gradients.add_earlier(self._collected)
                 self._collected = None
-            if not combine:
+            if not options.combine:
                 self._collected = gradients
                 return torch.zeros_like(task_losses.values)
             gram = self.gram = self.gram_of(gradients)
@@ -109,21 +94,27 @@ class GradMethod(Method):
         losses: TaskLosses,
         shared: Iterable[Tensor] | None,
         features: Features | None,
-        combine: bool,
-        options: dict[str, Any],
+        options: StepOptions,
+        collect_heads: bool,
     ) -> TaskGradients:
         name = type(self).__name__
         if shared is None and features is None:
             raise ValueError(f"{name}.backward needs shared=<shared parameters> or features=<what the heads read>")
-        if shared is None and (not combine or self._collected is not None):
+        if shared is None and (not options.combine or self._collected is not None):
             raise ValueError("combine=False collects over micro-batches, whose features differ: pass shared=")
         if not self._knows_no_wrapper:
             refuse_data_parallel(name, losses.tensors[0])
             self._knows_no_wrapper = True
+        how: dict[str, Any] = {
+            "penalties": options.penalties,
+            "collect_heads": collect_heads,
+            "retain_graph": options.retain_graph,
+            "allow_unused": options.allow_unused,
+        }
         if shared is not None:
-            return ParameterGradients(losses, shared, features, **options)
+            return ParameterGradients(losses, shared, features, **how)
         assert features is not None
-        gradients = self.feature_gradients(losses, features, **options)
+        gradients = self.feature_gradients(losses, features, **how)
         if self.compares and gradients.own_input:
             raise ValueError(
                 f"{name} compares the tasks' gradients, but {losses.names[1]} reads features of its own input, other "

@@ -1,14 +1,15 @@
 """GradDrop: per element, only the gradients of one sign."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mtl_ext import ops
-from mtl_ext.gradients import FeatureGradients, TaskGradients
-from mtl_ext.methods.base import check_choice, check_range
+from mtl_ext.gradients import FeatureGradients, Features, TaskGradients
+from mtl_ext.losses import Losses
+from mtl_ext.methods.base import StepOptions, check_choice, check_range
 from mtl_ext.methods.grad_method import GradMethod
 
 
@@ -69,12 +70,14 @@ class GradDrop(GradMethod):
         self.register_buffer("leak", torch.tensor(leaks, dtype=torch.float64), persistent=False)
         self.register_buffer("seed", torch.tensor([seed, 0]))
 
-    def backward(self, *arguments: Any, combine: bool = True, **options: Any) -> Tensor:
-        """See `Method.backward`."""
+    def _step(
+        self, losses: Losses, shared: Iterable[Tensor] | None, features: Features | None, options: StepOptions
+    ) -> Tensor:
+        """Advances the draws' step as well."""
         try:
-            return super().backward(*arguments, combine=combine, **options)
+            return super()._step(losses, shared, features, options)
         finally:
-            if combine:
+            if options.combine:
                 self.seed[1].add_(1)
 
     def combination(self, gradients: TaskGradients, gram: Tensor, losses: Tensor) -> tuple[list[Tensor], Tensor]:

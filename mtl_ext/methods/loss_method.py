@@ -1,18 +1,21 @@
 """Methods that weigh the losses: one backward pass."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
 from mtl_ext.gradients import Features, listed
 from mtl_ext.losses import Losses, TaskLosses
-from mtl_ext.methods.base import Method, check_num_tasks, check_range
-from mtl_ext.penalties import Penalty, penalty_cotangents
+from mtl_ext.methods.base import Method, StepOptions, check_num_tasks, check_range
+from mtl_ext.penalties import penalty_cotangents
 
 
 class LossMethod(Method):
     """A method that weighs the losses: one backward pass of a scalar function of them.
+
+    ``shared``, ``features`` (but for penalties) and ``allow_unused`` are accepted by `backward` and not needed: the
+    weights act on heads and trunk alike. ``combine=False`` is refused: the weights depend on each batch's losses.
 
     Args:
         num_tasks: K, for a method with something per task; `backward` then refuses other numbers of losses.
@@ -35,28 +38,15 @@ class LossMethod(Method):
         """
         raise NotImplementedError
 
-    def backward(
-        self,
-        losses: Losses,
-        shared: Iterable[Tensor] | None = None,
-        features: Features | None = None,
-        *,
-        penalties: Sequence[Penalty] = (),
-        scaler: torch.amp.GradScaler | None = None,
-        combine: bool = True,
-        retain_graph: bool = False,
-        allow_unused: bool = False,
+    def _step(
+        self, losses: Losses, shared: Iterable[Tensor] | None, features: Features | None, options: StepOptions
     ) -> Tensor:
-        """One backward pass of all losses, each with its weight d combined_loss / d loss; see `Method.backward`.
-
-        ``shared``, ``features`` (but for penalties) and ``allow_unused`` are accepted and not needed: the weights act
-        on heads and trunk alike. ``combine=False`` is refused: the weights depend on each batch's losses.
-        """
-        if not combine:
+        """One backward pass of all losses, each with its weight d combined_loss / d loss."""
+        if not options.combine:
             raise ValueError(
                 f"{type(self).__name__} weighs losses, combine=False would collect gradients: leave it out"
             )
-        task_losses = TaskLosses(losses, scaler)
+        task_losses = TaskLosses(losses, options.scaler)
         if self.num_tasks is not None:
             check_num_tasks(len(task_losses), self.num_tasks)
         if self._skips(task_losses):
@@ -72,15 +62,15 @@ class LossMethod(Method):
         roots = list(task_losses.tensors)
         cotangents = [f.to(loss.dtype).reshape(loss.shape) for f, loss in zip(factors, roots, strict=True)]
         weights = factors / scale
-        if penalties:
+        if options.penalties:
             boundary = [] if features is None else listed(features, task_losses)
-            rows = penalty_cotangents(penalties, task_losses, boundary)
+            rows = penalty_cotangents(options.penalties, task_losses, boundary)
             for p, z in enumerate(boundary):
                 terms = [w.to(z.dtype) * row[p] for w, row in zip(weights, rows, strict=True) if row[p] is not None]
                 if terms:
                     roots.append(z)
                     cotangents.append(torch.stack(terms).sum(0))
-        torch.autograd.backward(roots, cotangents, retain_graph=retain_graph)
+        torch.autograd.backward(roots, cotangents, retain_graph=options.retain_graph)
         return weights
 
 

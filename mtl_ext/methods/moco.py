@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor
 
+from mtl_ext import ops
 from mtl_ext.gradients import TaskGradients
 from mtl_ext.methods.base import check_num_tasks, check_range
 from mtl_ext.methods.grad_method import GradMethod
-from mtl_ext.methods.gradient_state import GradientState
+from mtl_ext.methods.gradient_state import GradientState, combined_states
 
 
 class MoCo(GradMethod):
@@ -19,8 +20,8 @@ class MoCo(GradMethod):
 
     Y starts at 0, w at 1/K. As in LibMTL: the paper projects w onto the simplex instead of taking a softmax, and does
     not normalise. The scale of the gradients does not matter at all; that of the losses does. The state takes as much
-    memory as the K gradients; at feature level it needs batches of one size. The returned weights are those of Y, not
-    of this step's gradients.
+    memory as the K gradients; at feature level it belongs to the places in the batch, see `GradientState`. The returned
+    weights are those of Y, not of this step's gradients.
 
     Args:
         num_tasks: K.
@@ -71,9 +72,9 @@ class MoCo(GradMethod):
         beta, gamma = self.beta * step**-self.sigma, self.gamma * step**-self.sigma_gamma
         norms = gram.diagonal().sqrt()
         factors = torch.where(norms > 0, beta * losses / norms, 0.0)
-        self.averages.average_in(gradients, 1 - beta, factors / scale, usable)
-        slope = self.averages.gram(len(losses)) @ self.weights + self.rho * self.weights
+        averages = self.averages.average_in(gradients, 1 - beta, factors / scale, usable)
+        slope = ops.gram(averages, len(losses)) @ self.weights + self.rho * self.weights
         self.weights.copy_(torch.where(usable == 1, (self.weights - gamma * slope).softmax(0), self.weights))
         self.steps.copy_(torch.where(usable == 1, step, self.steps))
-        gradients.write(self.averages.combined(gradients, self.weights * scale), usable.reshape(1))
+        gradients.write(combined_states(averages, gradients, self.weights * scale), usable.reshape(1))
         return torch.where(usable == 1, self.weights, usable)

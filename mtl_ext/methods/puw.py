@@ -37,6 +37,7 @@ class PUW(RandomMethod, LossMethod):
         calls: int64 scalar, how often performance was updated.
     """
 
+    wants_performance = True
     particles: Tensor
     scores: Tensor
     performance: Tensor

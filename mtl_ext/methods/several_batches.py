@@ -9,9 +9,8 @@ from torch import Tensor
 from mtl_ext import ops
 from mtl_ext.gradients import FeatureGradients, Features, TaskGradients
 from mtl_ext.losses import Losses, TaskLosses
-from mtl_ext.methods.base import check_choice, check_num_tasks, check_range
+from mtl_ext.methods.base import StepOptions, check_choice, check_num_tasks, check_range
 from mtl_ext.methods.grad_method import GradMethod
-from mtl_ext.penalties import Penalty
 
 
 class SeveralBatches(GradMethod):
@@ -19,7 +18,8 @@ class SeveralBatches(GradMethod):
 
     A single batch would give a biased estimate of the products of the expected gradients. At feature level, where
     different batches have different entries, products are those of the gradients summed over dimension 0, the batch.
-    The heads are trained on the third batch alone.
+    The heads are trained on the third batch alone. `backward` raises a ValueError where it is not given three batches'
+    losses (and features, where these are given).
 
     Args:
         num_tasks: K.
@@ -57,40 +57,29 @@ class SeveralBatches(GradMethod):
         """The weights [K] of the third batch's gradients, from those that are kept."""
         return weights
 
-    def backward(  # type: ignore[override]  # three of each
+    def _step(  # type: ignore[override]  # three of each
         self,
         losses: Sequence[Losses],
-        shared: Iterable[Tensor] | None = None,
-        features: Sequence[Features] | None = None,
-        *,
-        penalties: Sequence[Penalty] = (),
-        scaler: torch.amp.GradScaler | None = None,
-        combine: bool = True,
-        retain_graph: bool = False,
-        allow_unused: bool = False,
+        shared: Iterable[Tensor] | None,
+        features: Sequence[Features] | None,
+        options: StepOptions,
     ) -> Tensor:
-        """As `Method.backward`, with three independent batches' losses, and features where these are given.
-
-        Raises:
-            ValueError: not three of each.
-        """
+        """The first two batches' products, then a step on the third."""
         first, second, third = self._three("losses", losses)
         boundaries = self._three("features", features)
         shared = None if shared is None else list(shared)
-        options: dict[str, Any] = {"penalties": penalties, "retain_graph": retain_graph, "allow_unused": allow_unused}
         pair = []
         for batch, boundary in zip((first, second), boundaries[:2], strict=True):
-            task_losses = TaskLosses(batch, scaler)
+            task_losses = TaskLosses(batch, options.scaler)
             check_num_tasks(len(task_losses), len(self.weights))
             if self._skips(task_losses):
                 return torch.zeros_like(task_losses.values)
-            aside = {**options, "collect_heads": True}
-            with self._task_gradients(task_losses, shared, boundary, combine, aside) as gradients:
+            with self._task_gradients(task_losses, shared, boundary, options, collect_heads=True) as gradients:
                 pair.append(gradients)
         self._add_pair(pair)
-        if combine:
+        if options.combine:
             self._products, self._pair = _products(self._pair), []
-        return super().backward(third, shared, boundaries[2], scaler=scaler, combine=combine, **options)
+        return super()._step(third, shared, boundaries[2], options)
 
     def _three(self, name: str, given: Any) -> list[Any]:
         """Checks that there is one of each batch; None is three times None."""

@@ -19,7 +19,8 @@ from mtl_ext.ops.gram import gram
 from mtl_ext.ops.philox import philox_uniform
 from mtl_ext.ops.registry import define_operator
 
-SCHEMA_TAIL = "Tensor[] grads, int num_tasks, Tensor? seed, Tensor[] uniform, Tensor? leak, bool sigmoid, float kappa"
+MASK_SCHEMA = "Tensor? seed, Tensor[] uniform, Tensor? leak, bool sigmoid, float kappa"
+SCHEMA_TAIL = f"Tensor[] grads, int num_tasks, {MASK_SCHEMA}"
 
 
 def graddrop_reference(
@@ -53,15 +54,31 @@ def _passed_sum(
     kappa: float,
 ) -> Tensor:
     """The masked sum of one parameter's gradients, not yet rounded to their dtype."""
-    wide = torch.float64 if out.dtype == torch.float64 else torch.float32
+    values = widened(column)
+    factors = task_factors(values, uniform_draw(out, param, seed, uniform), leak, sigmoid, kappa)
+    return factored_sum(values, factors, out)
+
+
+def widened(column: Sequence[Tensor]) -> dict[int, Tensor]:
+    """Task -> its gradient in the dtype of the sums; absent ones are left out."""
+    return {
+        k: grad.to(torch.float64 if grad.dtype == torch.float64 else torch.float32)
+        for k, grad in enumerate(column)
+        if grad.numel() > 0
+    }
+
+
+def uniform_draw(out: Tensor, param: int, seed: Tensor | None, uniform: Sequence[Tensor]) -> Tensor:
+    """The u of every element of a parameter's result, counted in the memory order of `out`; or the caller's."""
     if seed is None:
-        draw = uniform[param]
-    else:
-        index = torch.arange(out.numel(), device=out.device).as_strided(out.shape, out.stride())
-        draw = philox_uniform(seed, param, index)
-    values = {k: grad.to(wide) for k, grad in enumerate(column) if grad.numel() > 0}
-    factors = task_factors(values, draw, leak, sigmoid, kappa)
-    result = torch.zeros_like(out, dtype=wide)
+        return uniform[param]
+    index = torch.arange(out.numel(), device=out.device).as_strided(out.shape, out.stride())
+    return philox_uniform(seed, param, index)
+
+
+def factored_sum(values: dict[int, Tensor], factors: dict[int, Tensor], out: Tensor) -> Tensor:
+    """The sum of factor times gradient in task order, in the layout of `out`, not yet rounded to its dtype."""
+    result = torch.zeros_like(out, dtype=next(iter(values.values())).dtype)
     for k, value in values.items():
         result += factors[k] * value
     return result

@@ -7,8 +7,15 @@ from torch import Tensor
 
 from mtl_ext.ops.checks import check_features, check_graddrop, check_not_empty, check_task_grads, new_output
 from mtl_ext.ops.combine import combine_
-from mtl_ext.ops.graddrop import norm_factor, squared_norm_of_sum, task_factors
-from mtl_ext.ops.philox import philox_uniform
+from mtl_ext.ops.graddrop import (
+    MASK_SCHEMA,
+    factored_sum,
+    norm_factor,
+    squared_norm_of_sum,
+    task_factors,
+    uniform_draw,
+    widened,
+)
 from mtl_ext.ops.registry import define_operator
 
 BATCH_SLICES = 8
@@ -29,22 +36,16 @@ def graddrop_features_reference(
     for param, (target, feature) in enumerate(zip(out, features, strict=True)):
         if target.numel() == 0:
             continue
-        wide = torch.float64 if target.dtype == torch.float64 else torch.float32
-        values = {k: grad.to(wide) for k, grad in enumerate(grads[param :: len(out)]) if grad.numel() > 0}
-        sign = (feature > 0).to(wide) - (feature < 0).to(wide)
-        marginals = {k: _batch_sum(sign * value) for k, value in values.items()}
-        if seed is None:
-            draw = uniform[param]
-        else:
-            sample = target[0]
-            index = torch.arange(sample.numel(), device=target.device).as_strided(sample.shape, sample.stride())
-            draw = philox_uniform(seed, param, index)
-        factors = task_factors(marginals, draw, leak, sigmoid, kappa)
-        total = torch.zeros_like(target, dtype=wide)
-        for k, value in values.items():
-            total += factors[k] * value
-        target.copy_(total)
+        values = widened(grads[param :: len(out)])
+        marginals = {k: _batch_sum(_sign(feature).to(value.dtype) * value) for k, value in values.items()}
+        factors = task_factors(marginals, uniform_draw(target[0], param, seed, uniform), leak, sigmoid, kappa)
+        target.copy_(factored_sum(values, factors, target))
     return out
+
+
+def _sign(feature: Tensor) -> Tensor:
+    """-1, 0 or 1, and 0 for NaN."""
+    return (feature > 0).to(torch.int8) - (feature < 0).to(torch.int8)
 
 
 def _batch_sum(values: Tensor) -> Tensor:
@@ -83,8 +84,7 @@ def graddrop_features_fake(
 
 _graddrop_features = define_operator(
     "graddrop_features",
-    "(Tensor[] grads, int num_tasks, Tensor[] features, Tensor? seed, Tensor[] uniform, Tensor? leak, bool sigmoid, "
-    "float kappa) -> Tensor[]",
+    f"(Tensor[] grads, int num_tasks, Tensor[] features, {MASK_SCHEMA}) -> Tensor[]",
     graddrop_features_reference,
     graddrop_features_fake,
 )

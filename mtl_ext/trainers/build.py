@@ -12,8 +12,8 @@ from mtl_ext.methods import METHODS, Method
 from mtl_ext.models import MODELS, Architecture
 from mtl_ext.trainers.config import TrainConfig
 
-# What the trainer hands to a maker that asks for it by name; not for the user to set.
-PROVIDED = ("tasks", "num_tasks", "generator", "params", "lr")
+# What the trainer hands to a maker of a kind that asks for it by name; not for the user to set.
+PROVIDED = {"model": ("tasks",), "method": ("num_tasks", "generator"), "optimizer": ("params", "lr")}
 
 
 def build_data(config: TrainConfig) -> MultiTaskData:
@@ -58,15 +58,28 @@ def build_model(config: TrainConfig, tasks: Sequence[Task]) -> Architecture:
 def build_method(config: TrainConfig, num_tasks: int) -> Method:
     """The method; the number of tasks and the run's seed go to a method that asks for them.
 
+    An option ``method``, of a method that wraps another, is that one's name, or a mapping of ``name`` and its options.
+
     Raises:
         ValueError: an unknown method or option.
     """
-    maker = _lookup("method", config.method, METHODS, config.method_options)
-    asked = inspect.signature(maker).parameters
     provided = {"num_tasks": num_tasks, "seed": config.seed}
-    arguments = {name: value for name, value in provided.items() if name in asked} | config.method_options
+    return _named_method(config.method, config.method_options, provided).to(config.device)
+
+
+def _named_method(name: str, options: Mapping[str, Any], provided: Mapping[str, Any]) -> Method:
+    maker = _lookup("method", name, METHODS, options)
+    asked = inspect.signature(maker).parameters
+    arguments = {key: value for key, value in provided.items() if key in asked} | dict(options)
+    if "method" in options:
+        inner = options["method"]
+        inner = {"name": inner} if isinstance(inner, str) else inner
+        if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
+            raise ValueError(f"method {name!r} has the option method: {inner!r}, expected a name, or name and options")
+        inner_options = {key: value for key, value in inner.items() if key != "name"}
+        arguments["method"] = _named_method(inner["name"], inner_options, provided)
     method: Method = maker(**arguments)
-    return method.to(config.device)
+    return method
 
 
 def build_optimizer(config: TrainConfig, model: nn.Module, method: nn.Module) -> torch.optim.Optimizer:
@@ -95,7 +108,7 @@ def _lookup(
     if name not in choices:
         raise ValueError(f"there is no {kind} {name!r}; there are {', '.join(choices)}")
     maker = choices[name]
-    known = [parameter for parameter in inspect.signature(maker).parameters if parameter not in PROVIDED]
+    known = [parameter for parameter in inspect.signature(maker).parameters if parameter not in PROVIDED.get(kind, ())]
     for option in options:
         if option not in known:
             raise ValueError(f"{kind} {name!r} has no option {option!r}; it has {', '.join(known) or 'none'}")

@@ -89,7 +89,7 @@ class Weighting(nn.Module):
         self._notice_epoch(method)
         if method.batches > 1:
             batches = [self._named(batch) for batch in losses]
-            weights = method.backward(batches, self.get_share_params(), retain_graph=True, allow_unused=True)  # type: ignore[arg-type]
+            weights = method.backward(batches, self.get_share_params(), retain_graph=True, allow_unused=True)
         elif not self.rep_grad:
             weights = method.backward(self._named(losses), self.get_share_params(), allow_unused=True)
         else:
