@@ -5,9 +5,10 @@ from mtl_ext.metrics.classification import Accuracy, BinaryAccuracy, MeanIoU, Pi
 from mtl_ext.metrics.delta import delta_mtl, task_changes
 from mtl_ext.metrics.edges import OdsF
 from mtl_ext.metrics.normals import MeanAngle, MedianAngle, WithinAngle
+from mtl_ext.metrics.ranking import final_value, moving_average, ranking_similarity
 from mtl_ext.metrics.regression import AbsoluteError, RelativeError, RootMeanSquareError
 from mtl_ext.metrics.saliency import MaxIoU
-from mtl_ext.metrics.similarity import gds, gms
+from mtl_ext.metrics.similarity import cosines, gds, gms
 
 __all__ = [
     "AbsoluteError",
@@ -23,8 +24,12 @@ __all__ = [
     "RelativeError",
     "RootMeanSquareError",
     "WithinAngle",
+    "cosines",
     "delta_mtl",
+    "final_value",
     "gds",
     "gms",
+    "moving_average",
+    "ranking_similarity",
     "task_changes",
 ]
