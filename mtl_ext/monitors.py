@@ -19,8 +19,9 @@ class SimilarityMonitor:
 
     What is measured at parameter and at feature level are the gradients of the losses alone, without penalties.
     ``.grad``, random generators, running statistics and the method's state stay as they are, so that training gives
-    the same bits as without a monitor; only the user's own tensor hooks run more often, and what activation
-    checkpointing computes again. A measurement costs a backward pass and the memory of a gradient per task.
+    the same bits as without a monitor. What runs in every backward pass runs more often: hooks on tensors,
+    `retain_grad` of tensors other than the features, and the forward pass that activation checkpointing repeats,
+    BatchNorm included. A measurement costs a backward pass and the memory of a gradient per task.
 
     Args:
         every: steps between two measurements; the first step is measured.
