@@ -23,8 +23,8 @@ class OdsF(Metric):
     An approximation of the Berkeley benchmark (and of the ``seism`` toolbox that published numbers come from) in two
     places. Predictions are thinned once, by keeping the crests of their ridges, not by morphology at every
     threshold. And a pixel is matched when there is any other within the tolerance, whereas the benchmark matches one
-    to one: where predictions are doubled or broken within the tolerance this measure is the higher one. It takes
-    milliseconds per image instead of minutes.
+    to one: where predictions are doubled or broken within the tolerance this measure is the higher one. All
+    thresholds are counted in one pass: about 0.1 s for 512 x 512 pixels on one core.
 
     Args:
         tolerance: how far a match may be away, as a share of the image's diagonal.
