@@ -1,12 +1,13 @@
-"""delta_mtl, the task metrics, and the similarity of gradients."""
+"""delta_mtl, the similarity of gradients, and of rankings."""
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import kendalltau
 
-from mtl_ext.metrics import AbsoluteError, Accuracy, MeanIoU, delta_mtl, gds, gms, task_changes
-from mtl_ext.monitors import SimilarityMonitor
+from mtl_ext.metrics import cosines, delta_mtl, final_value, gds, gms, moving_average, ranking_similarity, task_changes
 
 BASELINE = {"seg": {"mIoU": 40.0, "accuracy": 50.0}, "depth": {"error": 2.0}}
 
@@ -36,40 +37,6 @@ def test_delta_mtl_refuses(measures, baseline, text):
         delta_mtl(measures, baseline)
 
 
-def test_accuracy_counts_over_batches():
-    metric = Accuracy()
-    assert math.isnan(metric.compute())
-    logits = torch.eye(4)
-    metric.update(logits, torch.tensor([0, 1, 2, 0]))
-    metric.update(logits[:1], torch.tensor([3]))
-    assert metric.compute() == pytest.approx(60.0)
-
-
-def test_mean_iou_equals_a_naive_count():
-    torch.manual_seed(0)
-    num_classes, metric = 4, MeanIoU(4)
-    outputs, targets = torch.randn(3, num_classes, 5, 7), torch.randint(-1, 3, (3, 5, 7))
-    outputs[:, 3] = -torch.inf  # class 3 is in neither and does not count
-    for output, target in zip(outputs, targets, strict=True):
-        metric.update(output[None], target[None])
-    predicted, valid = outputs.argmax(1), targets >= 0
-    values = []
-    for c in range(3):
-        both = ((predicted == c) & (targets == c) & valid).sum()
-        either = (((predicted == c) | (targets == c)) & valid).sum()
-        values.append(100 * both / either)
-    assert metric.compute() == pytest.approx(float(sum(values) / 3))
-    assert math.isnan(MeanIoU(2).compute())
-
-
-def test_absolute_error_is_the_mean_over_values_not_over_batches():
-    metric = AbsoluteError()
-    assert math.isnan(metric.compute())
-    metric.update(torch.zeros(3, 1), torch.ones(3, 1))
-    metric.update(torch.zeros(1, 1), torch.full((1, 1), 5.0))
-    assert metric.compute() == pytest.approx(2.0)
-
-
 def test_gds_and_gms_by_hand():
     jacobian = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, -2.0]], dtype=torch.float64)
     gram = jacobian @ jacobian.T
@@ -96,31 +63,66 @@ def test_similarity_of_one_task_is_zero_of_nan_is_nan_and_of_no_matrix_an_error(
         measure(torch.ones(2, 3))
 
 
-def test_monitor_measures_both_levels_every_n_steps_and_leaves_grad_alone():
-    torch.manual_seed(0)
-    trunk, heads = torch.nn.Linear(3, 2), [torch.nn.Linear(2, 1) for _ in range(2)]
-    monitor = SimilarityMonitor(every=2)
-    for _ in range(3):
-        z = trunk(torch.randn(5, 3))
-        losses = [head(z).square().mean() for head in heads]
-        monitor.observe(losses, shared=trunk.parameters(), features=z)
-    assert [record["step"] for record in monitor.records] == [0.0, 2.0]
-    assert all(param.grad is None for param in trunk.parameters())
-    grads = [
-        torch.cat([g.flatten() for g in torch.autograd.grad(x, trunk.parameters(), retain_graph=True)]) for x in losses
-    ]
-    cosine = torch.nn.functional.cosine_similarity(*grads, dim=0)
-    assert monitor.records[-1]["parameter_gds"] == pytest.approx(float(cosine), abs=1e-5)
-    grads = [torch.autograd.grad(x, z, retain_graph=True)[0].flatten() for x in losses]
-    cosine = torch.nn.functional.cosine_similarity(*grads, dim=0)
-    assert monitor.records[-1]["feature_gds"] == pytest.approx(float(cosine), abs=1e-5)
+def test_cosines_have_ones_on_the_diagonal_and_zeros_for_a_zero_gradient():
+    jacobian = torch.tensor([[3.0, 0.0], [1.0, 1.0], [0.0, 0.0]], dtype=torch.float64)
+    root = 1 / math.sqrt(2)
+    expected = [[1, root, 0], [root, 1, 0], [0, 0, 0]]
+    assert cosines(jacobian @ jacobian.T).tolist() == [pytest.approx(row) for row in expected]
 
 
-def test_monitor_takes_losses_by_name_and_unused_parameters():
-    used, unused = torch.ones(2, requires_grad=True), torch.ones(3, requires_grad=True)
-    monitor = SimilarityMonitor()
-    monitor.observe({"a": used.sum(), "b": -used.sum() + unused.sum()}, shared=[used, unused])
-    assert monitor.records[0]["parameter_gds"] == pytest.approx(-2 / math.sqrt(2 * 5))
-    assert "feature_gds" not in monitor.records[0]
-    with pytest.raises(ValueError, match="every is 0"):
-        SimilarityMonitor(every=0)
+def named(values):
+    return {f"method {index}": value for index, value in enumerate(values)}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ranking_similarity_without_ties_is_kendalls_tau_folded(seed):
+    first, second = np.random.default_rng(seed).normal(size=(2, 21))
+    tau = kendalltau(first, second).statistic
+    expected = max((tau + 1) / 2, (1 - tau) / 2)
+    assert ranking_similarity(named(first), named(second)) == pytest.approx(expected)
+    assert ranking_similarity(named(-first), named(second)) == pytest.approx(expected)
+    assert expected * 210 == pytest.approx(round(expected * 210))  # as are the paper's values
+
+
+def test_ranking_similarity_counts_ties_as_the_paper_defines_them():
+    first, second = named([1.0, 2.0, 3.0]), named([1.0, 1.0, 2.0])
+    # Of the six ordered pairs only (1, 0) differs: 2 > 1, but not 1 > 1.
+    assert ranking_similarity(first, second) == pytest.approx(5 / 6)
+    assert ranking_similarity(second, second) == 1.0
+    shuffled = dict(reversed(second.items()))
+    assert ranking_similarity(first, shuffled) == pytest.approx(5 / 6)
+
+
+def test_a_curve_is_ranked_by_its_last_fifty_samples():
+    curve = [100.0] * 7 + list(range(50))
+    assert final_value(curve) == pytest.approx(24.5)
+    assert final_value(curve, last=2) == pytest.approx(48.5)
+    assert final_value([1.0, 2.0]) == pytest.approx(1.5)
+
+
+def test_moving_average_keeps_length_ends_and_straight_lines():
+    line = [0.5 * i for i in range(40)]
+    assert moving_average(line) == pytest.approx(line)
+    curve = np.random.default_rng(0).normal(size=40)
+    smooth = moving_average(list(curve))  # four samples: two on either side
+    assert (smooth[0], smooth[-1]) == pytest.approx((curve[0], curve[-1]))
+    assert smooth[1] == pytest.approx(curve[:3].mean())
+    assert smooth[20] == pytest.approx(curve[18:23].mean())
+    assert moving_average([1.0, 5.0]) == [1.0, 5.0]
+    assert moving_average([]) == []
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: ranking_similarity({"a": 1.0, "b": 2.0}, {"a": 1.0, "c": 2.0}), r"\['a', 'b'\], second \['a', 'c'\]"),
+        (lambda: ranking_similarity({"a": 1.0}, {"a": 1.0}), "at least two"),
+        (lambda: ranking_similarity({"a": 1.0, "b": 2.0}, {"a": 1.0, "b": math.nan}), r"second\['b'\] is NaN"),
+        (lambda: final_value([]), "curve has 0 samples"),
+        (lambda: final_value([1.0], last=0), "last is 0"),
+        (lambda: moving_average([1.0], share=2.0), "share is 2.0"),
+    ],
+)
+def test_curves_and_rankings_that_mean_nothing_are_refused(call, text):
+    with pytest.raises(ValueError, match=text):
+        call()

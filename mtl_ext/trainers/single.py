@@ -58,7 +58,7 @@ class SingleTrainer:
         values = self._finite_values(losses)
         shared = self.model.shared_parameters()
         if self.monitor is not None:
-            self.monitor.observe(losses, shared, features if isinstance(features, Tensor) else None)
+            self.monitor.observe(losses, shared, features)
         self.optimizer.zero_grad()
         all_losses: Any = losses if len(batches) == 1 else [losses for _, losses in several]
         if self.config.level == "feature":
