@@ -323,6 +323,9 @@ def test_wrong_use_is_named():
         small_conv([replace(MIXED[2], kind="boxes")], size=8)
     with pytest.raises(ValueError, match="heads is empty"):
         HardSharing(nn.Identity(), {})
+    for name in ("a.b", "type"):
+        with pytest.raises(ValueError, match=rf"heads has a task whose name torch cannot take \(.*{name}.*rename"):
+            HardSharing(nn.Identity(), {name: nn.Identity()})
     with pytest.raises(ValueError, match="shared_blocks is 3, expected a whole number from 0 to 2"):
         branch_off([nn.Identity(), nn.Identity()], 3, {})
 

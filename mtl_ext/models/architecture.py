@@ -67,6 +67,9 @@ class HardSharing(Architecture):
         encoder: inputs [B, ...] -> features z [B, ...], or a tuple of features, which every head reads.
         heads: task -> module from z to the task's output.
         multiple: what the sides of image inputs have to be multiples of, for dense outputs to have the inputs' size.
+
+    Raises:
+        ValueError: there is no head, or a task's name cannot be that of a module.
     """
 
     def __init__(self, encoder: nn.Module, heads: Mapping[str, nn.Module], multiple: int = 1) -> None:
@@ -74,7 +77,10 @@ class HardSharing(Architecture):
         if not heads:
             raise ValueError("heads is empty, expected at least one task")
         self.encoder = encoder
-        self.heads = nn.ModuleDict(heads)
+        try:
+            self.heads = nn.ModuleDict(heads)
+        except KeyError as error:
+            raise ValueError(f"heads has a task whose name torch cannot take ({error.args[0]}): rename it") from error
         self.multiple = multiple
 
     @property
