@@ -1,8 +1,50 @@
 """Networks that say which of their parameters the tasks share."""
 
-from mtl_ext.models.architecture import Architecture, HardSharing
+from collections.abc import Callable
+
+from mtl_ext.models.architecture import Architecture, Branched, HardSharing
+from mtl_ext.models.fpn import FeaturePyramid, resnet_fpn
+from mtl_ext.models.half_shared import half_shared
+from mtl_ext.models.heads import fresh_copy, make_head
+from mtl_ext.models.mlp import mlp
+from mtl_ext.models.mtan import mtan
+from mtl_ext.models.resnet import ResNet
+from mtl_ext.models.rgbd_fusion import RGBDFusion
 from mtl_ext.models.small_conv import small_conv
+from mtl_ext.models.small_dense import small_dense
+from mtl_ext.models.split import deeplab, resnet_split
+from mtl_ext.models.vgg import VGG16, vgg16
 
-MODELS = {"small_conv": small_conv}
+MODELS: dict[str, Callable[..., Architecture]] = {
+    "deeplab": deeplab,
+    "half_shared": half_shared,
+    "mlp": mlp,
+    "mtan": mtan,
+    "resnet_fpn": resnet_fpn,
+    "resnet_split": resnet_split,
+    "small_conv": small_conv,
+    "small_dense": small_dense,
+    "vgg16": vgg16,
+}
 
-__all__ = ["MODELS", "Architecture", "HardSharing", "small_conv"]
+__all__ = [
+    "MODELS",
+    "VGG16",
+    "Architecture",
+    "Branched",
+    "FeaturePyramid",
+    "HardSharing",
+    "RGBDFusion",
+    "ResNet",
+    "deeplab",
+    "fresh_copy",
+    "half_shared",
+    "make_head",
+    "mlp",
+    "mtan",
+    "resnet_fpn",
+    "resnet_split",
+    "small_conv",
+    "small_dense",
+    "vgg16",
+]

@@ -1,7 +1,7 @@
 """Where a multi-task network ends being shared."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -66,14 +66,22 @@ class HardSharing(Architecture):
     Args:
         encoder: inputs [B, ...] -> features z [B, ...], or a tuple of features, which every head reads.
         heads: task -> module from z to the task's output.
+        multiple: what the sides of image inputs have to be multiples of, for dense outputs to have the inputs' size.
+
+    Raises:
+        ValueError: there is no head, or a task's name cannot be that of a module.
     """
 
-    def __init__(self, encoder: nn.Module, heads: Mapping[str, nn.Module]) -> None:
+    def __init__(self, encoder: nn.Module, heads: Mapping[str, nn.Module], multiple: int = 1) -> None:
         super().__init__()
         if not heads:
             raise ValueError("heads is empty, expected at least one task")
         self.encoder = encoder
-        self.heads = nn.ModuleDict(heads)
+        try:
+            self.heads = nn.ModuleDict(heads)
+        except KeyError as error:
+            raise ValueError(f"heads has a task whose name torch cannot take ({error.args[0]}): rename it") from error
+        self.multiple = multiple
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -95,8 +103,91 @@ class HardSharing(Architecture):
         return list(self.head(task).parameters())
 
     def features(self, inputs: Inputs) -> Features:
-        """The shared representation z that the heads read."""
-        if isinstance(inputs, Mapping):
-            return {task: self.encoder(value) for task, value in inputs.items()}
-        features: Tensor = self.encoder(inputs)
+        """The shared representation z that the heads read.
+
+        Raises:
+            ValueError: sides that are no multiples of `multiple`; inputs per task that are not those of all tasks, or
+                that the encoder would turn into several features each.
+        """
+        if not isinstance(inputs, Mapping):
+            return self._encode(inputs)
+        check_own_inputs(inputs, self.tasks)
+        features: dict[str, Tensor] = {}
+        for task in self.tasks:
+            z = self._encode(inputs[task])
+            if not isinstance(z, Tensor):
+                raise ValueError(
+                    f"inputs of each task's own give {len(z)} features for task {task!r}, expected one tensor: this "
+                    "network takes one batch for all tasks"
+                )
+            features[task] = z
         return features
+
+    def _encode(self, inputs: Tensor) -> Tensor | Sequence[Tensor]:
+        check_sides(inputs, self.multiple)
+        z: Tensor | Sequence[Tensor] = self.encoder(inputs)
+        return z
+
+
+class Branched(HardSharing):
+    """Hard sharing up to the features; from there each task has a branch of its own before its head.
+
+    What enters a head is ``head_features(features, task)``, the output of the task's branch: another decoder of that
+    path (a self-auxiliary task, a dummy head; see `mtl_ext.models.fresh_copy`) reads the same tensor.
+
+    Args:
+        encoder: see `HardSharing`.
+        branches: task -> module from the features to what the head reads.
+        heads: task -> module from the branch's output to the task's output.
+        multiple: see `HardSharing`.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        branches: Mapping[str, nn.Module],
+        heads: Mapping[str, nn.Module],
+        multiple: int = 1,
+    ) -> None:
+        super().__init__(encoder, heads, multiple)
+        self.branches = nn.ModuleDict(branches)
+
+    def task_parameters(self, task: str) -> list[Parameter]:
+        """The parameters of a task's branch and head."""
+        return [*super().task_parameters(task), *self.branches[task].parameters()]
+
+    def head_features(self, features: Features, task: str) -> Any:
+        """The output of a task's branch."""
+        return self.branches[task](super().head_features(features, task))
+
+
+def check_own_inputs(inputs: Mapping[str, Tensor], tasks: Sequence[str]) -> None:
+    """Checks that a mapping has an input for every task and no other.
+
+    Raises:
+        ValueError: naming the tasks of either.
+    """
+    if set(inputs) != set(tasks):
+        raise ValueError(f"inputs are those of the tasks {', '.join(inputs)}, expected {', '.join(tasks)}")
+
+
+def check_sides(inputs: Tensor, multiple: int) -> None:
+    """Checks height and width of images [B, C, H, W].
+
+    Raises:
+        ValueError: one is no multiple of `multiple`.
+    """
+    if multiple > 1 and any(side % multiple for side in inputs.shape[-2:]):
+        height, width = inputs.shape[-2:]
+        raise ValueError(
+            f"inputs are {height} x {width} pixels, expected multiples of {multiple}: pad or crop images and targets"
+        )
+
+
+def tapped(tensor: Tensor) -> Tensor:
+    """The same values as a tensor of its own.
+
+    Where a network goes on from `tensor` while heads read the tap, the gradient of a loss at the tap is the part that
+    comes through the heads alone; features that are taps do not depend on one another.
+    """
+    return tensor.view_as(tensor)

@@ -1,11 +1,14 @@
 """A small convolutional network for canvases of a few dozen pixels: encoder and heads."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from torch import nn
 
 from mtl_ext.data import Task
 from mtl_ext.models.architecture import HardSharing
+from mtl_ext.models.heads import HeadStyle, make_heads, subpixel_head
+from mtl_ext.models.options import check_counts
 
 PATCH = 4
 
@@ -20,12 +23,17 @@ def small_conv(tasks: Sequence[Task], size: int = 36, in_channels: int = 1, widt
         width: channels of the features.
 
     Raises:
-        ValueError: ``size`` is not a multiple of 4, or a task's kind is unknown.
+        ValueError: an option cannot be, ``size`` is not a multiple of 4, or a task's kind is unknown.
     """
+    check_counts(in_channels=in_channels, width=width)
     if size % PATCH:
         raise ValueError(f"size is {size}, expected a multiple of {PATCH}")
-    heads = {task.name: make_head(task, width, size // PATCH) for task in tasks}
-    return HardSharing(conv_encoder(in_channels, width), heads)
+    style = HeadStyle(
+        vector=partial(_canvas_classifier, size=size // PATCH),
+        pixels=partial(subpixel_head, hidden=16, stride=PATCH),
+    )
+    heads = make_heads(tasks, width, style)
+    return HardSharing(conv_encoder(in_channels, width), heads, PATCH)
 
 
 def conv_encoder(in_channels: int, width: int) -> nn.Sequential:
@@ -42,26 +50,13 @@ def conv_encoder(in_channels: int, width: int) -> nn.Sequential:
     )
 
 
-def make_head(task: Task, width: int, size: int) -> nn.Module:
-    """Head from features [B, width, size, size] to what ``task.kind`` promises.
-
-    Raises:
-        ValueError: an unknown kind.
-    """
-    if task.kind == "pixels":
-        return nn.Sequential(
-            nn.Conv2d(width, 16, 1),
-            nn.ReLU(),
-            nn.Conv2d(16, task.outputs * PATCH**2, 1),
-            nn.PixelShuffle(PATCH),
-        )
-    if task.kind in ("classes", "values"):
-        return nn.Sequential(
-            nn.Conv2d(width, 8, 1),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(8 * size**2, 64),
-            nn.ReLU(),
-            nn.Linear(64, task.outputs),
-        )
-    raise ValueError(f"task {task.name!r} has kind {task.kind!r}, expected 'classes', 'pixels' or 'values'")
+def _canvas_classifier(width: int, outputs: int, *, size: int) -> nn.Sequential:
+    """Features [B, width, size, size] -> [B, outputs], knowing where on the canvas a feature lies."""
+    return nn.Sequential(
+        nn.Conv2d(width, 8, 1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(8 * size**2, 64),
+        nn.ReLU(),
+        nn.Linear(64, outputs),
+    )
