@@ -9,6 +9,7 @@ tensor's storage is caught.
 """
 
 import argparse
+import functools
 import os
 import random
 import subprocess
@@ -20,6 +21,8 @@ from pathlib import Path
 
 import torch
 
+# The operators that take lists in this file's random forms; the others take the rows of their own tests.
+LISTED = ("gram", "combine", "combine_", "graddrop", "graddrop_", "graddrop_features")
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -74,9 +77,9 @@ def random_draw(draw, grads, num_tasks, *, per_sample=False):
     return seed, uniform, leak, draw.random() < 0.2, draw.choice((1.0, 0.7, 3.0))
 
 
-def random_call(draw):
-    """An operator's name and valid arguments."""
-    op = draw.choice(("gram", "combine", "combine_", "graddrop", "graddrop_", "graddrop_features"))
+def listed_call(draw):
+    """The name of an operator on task-major lists and random arguments."""
+    op = draw.choice(LISTED)
     grads, num_tasks = random_list(draw, batched=op == "graddrop_features")
     num_params = len(grads) // num_tasks
     if op == "gram":
@@ -135,55 +138,58 @@ def spoiled_leaf(draw, value):
     return draw.choice((-1, 0, value - 1, value + 1, 2 * value, 2**40))
 
 
-def outcome(function, arguments, *, in_place):
-    """("value", results) or ("error", text) of a call on copies of what it writes."""
-    out = [tensor.clone() for tensor in arguments[0]] if in_place else None
+def outcome(function, arguments, mutates):
+    """("value", results) or ("error", text) of a call on copies of the first `mutates` arguments."""
+    written = [[t.clone() for t in tensors] for tensors in arguments[:mutates]]
     try:
-        result = function(out, *arguments[1:]) if in_place else function(*arguments)
+        returned = function(*written, *arguments[mutates:])
     except RuntimeError as error:
         return "error", str(error)
-    return "value", out if in_place else result
+    results = written if returned is None else (*written, returned)
+    return "value", results[0] if len(results) == 1 else results
 
 
-def check(op, arguments, result, cases):
-    if op == "combine_":
-        cases["combine"].check_combined(*arguments[1:3], result, arguments[0] if arguments[3] else None)
-    elif op == "graddrop_":
-        start = arguments[0] if arguments[8] else None
-        cases["graddrop"].check_result(*arguments[1:8], result, start)
-    else:
-        cases["all"].CASES[op].check(tuple(arguments), result)
+@functools.cache
+def rows(op):
+    """The argument tuples of an operator's tests."""
+    from op_cases import CASES
+
+    inputs = CASES[op].inputs(0, "cpu").values()
+    return [arguments if isinstance(arguments, tuple) else (arguments,) for arguments in inputs]
 
 
 def fuzz(library, seconds, seed):
     """Calls until the time is over; prints what was called."""
     sys.modules["mtl_ext._C"] = types.ModuleType("mtl_ext._C")  # the sanitized library comes in its place
     torch.ops.load_library(library)
-    import op_cases
-    from op_cases import combine, graddrop
+    from op_cases import CASES
 
     from mtl_ext import ops
 
-    cases = {"all": op_cases, "combine": combine, "graddrop": graddrop}
+    others = sorted(set(CASES) - set(LISTED))
     counts = Counter()
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         draw = random.Random(seed)
         torch.manual_seed(seed)
         torch.set_num_threads(draw.choice((1, 2, 3)))
-        op, arguments = random_call(draw)
+        if draw.random() < 0.6:
+            op, arguments = listed_call(draw)
+        else:
+            op = draw.choice(others)
+            arguments = draw.choice(rows(op))
+        case = CASES[op]
         assert ops.has_kernel(op, "cpu"), op
         kernel = getattr(torch.ops.mtl_ext, op).default
-        in_place = op.endswith("_")
         try:
             if draw.random() < 0.5:
-                kind, result = outcome(kernel, arguments, in_place=in_place)
+                kind, result = outcome(kernel, arguments, case.mutates)
                 assert kind == "value", result
-                check(op, arguments, result, cases)
+                case.check(tuple(arguments), result)
             else:
                 arguments = spoiled(draw, arguments)
-                kind, found = outcome(kernel, arguments, in_place=in_place)
-                kind_of_reference, expected = outcome(ops.OPERATORS[op].reference, arguments, in_place=in_place)
+                kind, found = outcome(kernel, arguments, case.mutates)
+                kind_of_reference, expected = outcome(ops.OPERATORS[op].reference, arguments, case.mutates)
                 assert kind == kind_of_reference, (found, expected)
                 assert kind == "value" or found == expected, (found, expected)
         except AssertionError as error:

@@ -40,22 +40,27 @@ extern "C" AOTITorchError torch_parallel_for(int64_t begin, int64_t end, int64_t
 
 namespace {
 
+// No operator returns more.
+constexpr size_t kMostResults = 3;
+
+// The dispatcher reads the arguments from the front of an array and leaves the results there.
 template <class... Arguments>
-StableIValue call(const char* op, const Arguments&... arguments) {
-  std::array<StableIValue, sizeof...(Arguments)> stack{torch::stable::detail::from(arguments)...};
+auto call(const char* op, const Arguments&... arguments) {
+  std::array<StableIValue, std::max(sizeof...(Arguments), kMostResults)> stack{
+      torch::stable::detail::from(arguments)...};
   STABLE_TORCH_ERROR_CODE_CHECK(
       torch_call_dispatcher((std::string("mtl_ext::") + op).c_str(), "", stack.data(), TORCH_ABI_VERSION));
-  return stack[0];
+  return stack;
 }
 
 template <class... Arguments>
 std::vector<Tensor> list_of(const char* op, const Arguments&... arguments) {
-  return torch::stable::detail::to<std::vector<Tensor>>(call(op, arguments...));
+  return torch::stable::detail::to<std::vector<Tensor>>(call(op, arguments...)[0]);
 }
 
 template <class... Arguments>
 std::vector<Tensor> tensor_of(const char* op, const Arguments&... arguments) {
-  return {torch::stable::detail::to<Tensor>(call(op, arguments...))};
+  return {torch::stable::detail::to<Tensor>(call(op, arguments...)[0])};
 }
 
 Tensor filled(std::vector<int64_t> shape, ScalarType dtype, unsigned seed) {
@@ -106,6 +111,33 @@ void check(const char* op, const Run& run) {
   for (const std::vector<Tensor>& results : found) expect_same(op, results, expected);
 }
 
+// Tensors of the same shapes and dtypes with other values.
+std::vector<Tensor> filled_like(const std::vector<Tensor>& tensors, unsigned seed) {
+  std::vector<Tensor> others;
+  for (const Tensor& tensor : tensors) others.push_back(filled(tensor.sizes().vec(), tensor.scalar_type(), seed++));
+  return others;
+}
+
+// The solvers on a batch of Gram matrices [batch, K, K]: problems are dealt out to the threads.
+void check_solvers(const Tensor& gram) {
+  const int64_t num_tasks = gram.size(-1);
+  const std::optional<Tensor> none;
+  const Tensor order = torch::stable::to(filled({num_tasks, num_tasks - 1}, ScalarType::Float, 1), ScalarType::Long);
+  const Tensor values = filled({gram.size(0), num_tasks}, ScalarType::Double, 2);
+  const Tensor bounds = filled({gram.size(0), 5, num_tasks}, ScalarType::Double, 3);
+  check("min_norm", [&] { return tensor_of("min_norm", gram); });
+  check("nash", [&] { return tensor_of("nash", gram); });
+  check("fairgrad", [&] { return tensor_of("fairgrad", gram, 2.0); });
+  check("cagrad", [&] { return tensor_of("cagrad", gram, 0.4, 1e-4); });
+  check("dual_cone", [&] { return tensor_of("dual_cone", gram, bounds); });
+  check("imtl_g", [&] { return tensor_of("imtl_g", gram, 1e-4); });
+  check("aligned", [&] { return tensor_of("aligned", gram, std::string("min"), 1e-4, none); });
+  check("project_simplex", [&] { return tensor_of("project_simplex", values); });
+  const Tensor one = torch::stable::select(gram, 0, 0), cosines = filled({num_tasks, num_tasks}, ScalarType::Double, 4);
+  check("pcgrad", [&] { return tensor_of("pcgrad", one, order); });
+  check("gradvac", [&] { return tensor_of("gradvac", one, order, cosines, 0.01); });
+}
+
 }  // namespace
 
 // Arguments: the operators' schemas; or "planted", for a race that has to be found.
@@ -147,6 +179,21 @@ int main(int count, char** schemas) {
   });
   check("graddrop_features",
         [&] { return list_of("graddrop_features", grads, kTasks, features, seed, no_uniform, leak, false, 1.0); });
-  const Tensor gram = tensor_of("gram", grads, kTasks, groups)[0];
-  check("min_norm", [&] { return tensor_of("min_norm", torch::stable::pad(gram, {0, 0, 0, 0, 0, 61})); });
+  check("saliency_entropy", [&] { return tensor_of("saliency_entropy", grads, kTasks); });
+  check("saliency_entropy_map", [&] { return list_of("saliency_entropy_map", grads, kTasks); });
+  const std::vector<Tensor> params = lists(1), direction = filled_like(params, 8);
+  // Not perturb, which is the same kernel: torch_call_dispatcher pairs results of several types with the wrong types.
+  check("perturb_", [&] {
+    std::vector<Tensor> plus = lists(1), minus = lists(1);
+    call("perturb_", plus, minus, params, direction, 0.3, false);
+    return minus;
+  });
+  const Tensor eps = filled({}, ScalarType::Double, 9);
+  check("finite_difference", [&] { return list_of("finite_difference", params, direction, eps); });
+  check("finite_difference_", [&] {
+    std::vector<Tensor> out = lists(1);
+    call("finite_difference_", out, params, direction, eps, true);
+    return out;
+  });
+  check_solvers(torch::stable::pad(tensor_of("gram", grads, kTasks, groups)[0], {0, 0, 0, 0, 0, 61}));
 }
