@@ -159,7 +159,7 @@ def test_a_process_that_dies_is_explained(monkeypatch):
         def __exit__(self, *error):
             return None
 
-        def map(self, function, jobs, chunksize):
+        def map(self, function, jobs):
             raise BrokenProcessPool
 
         def shutdown(self, cancel_futures):

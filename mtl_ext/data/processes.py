@@ -18,6 +18,12 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def check_workers(workers: int) -> None:
+    """Raises a ValueError for fewer than one process."""
+    if workers < 1:
+        raise ValueError(f"workers is {workers}, expected at least 1")
+
+
 def map_in_processes(function: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[Result]:
     """Calls a function on every job and gives the results in the order of the jobs, each as soon as it is there.
 
@@ -30,18 +36,15 @@ def map_in_processes(function: Callable[[Job], Result], jobs: Sequence[Job], wor
         ValueError: fewer than one worker.
         RuntimeError: a process ended before its work was done.
     """
-    if workers < 1:
-        raise ValueError(f"workers is {workers}, expected at least 1")
+    check_workers(workers)
     workers = min(workers, len(jobs))
     if workers <= 1:
         yield from map(function, jobs)
         return
     context = multiprocessing.get_context("spawn")
-    # A few jobs a message; several messages a worker, so that none idles long at the end.
-    chunk = max(1, min(16, len(jobs) // (4 * workers)))
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker) as pool:
         try:
-            yield from pool.map(function, jobs, chunksize=chunk)
+            yield from pool.map(function, jobs)
         except BrokenProcessPool as error:
             raise RuntimeError(
                 "a worker process ended before its work was done: it was killed, perhaps for want of memory, or the "
