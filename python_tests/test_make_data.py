@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mtl_ext.cli import main
-from mtl_ext.data.generators import GENERATORS, Generator
+from mtl_ext.data.generators import GENERATORS, Extent, FolderGenerator, SampleGenerator
 from mtl_ext.data.make_data import DESCRIPTION, DataPlan, make_data, plan_data
 from mtl_ext.data.scenes import render_scene
 
@@ -42,7 +42,7 @@ def make_number(seed, index, height, width):
 @pytest.fixture
 def writer(monkeypatch):
     writer = NumberWriter()
-    monkeypatch.setitem(GENERATORS, "numbers", Generator(make_number, {"text": writer}, version=3))
+    monkeypatch.setitem(GENERATORS, "numbers", SampleGenerator(make_number, {"text": writer}, version=3))
     return writer
 
 
@@ -77,10 +77,12 @@ def test_the_command_writes_what_was_rendered_the_same_with_any_number_of_worker
 
 
 def test_sizes_are_the_published_ones_unless_given(writer):
-    assert plan_data("scenes", "nyuv2") == DataPlan("scenes", "nyuv2", {"train": 795, "val": 654}, 288, 384, 0)
+    assert plan_data("scenes", "nyuv2") == DataPlan(
+        "scenes", "nyuv2", Extent({"train": 795, "val": 654}, (288, 384)), seed=0
+    )
     given = plan_data("numbers", "text", train=1, val=2, test=3, height=8, width=9, seed=4)
-    assert given == DataPlan("numbers", "text", {"train": 1, "dev": 2, "final": 3}, 8, 9, 4)
-    assert plan_data("numbers", "text", test=1).sizes == {"train": 40, "dev": 20, "final": 1}
+    assert given == DataPlan("numbers", "text", Extent({"train": 1, "dev": 2, "final": 3}, (8, 9)), seed=4)
+    assert plan_data("numbers", "text", test=1).extent.splits == {"train": 40, "dev": 20, "final": 1}
 
 
 def test_splits_draw_from_different_parts_of_the_series(writer, tmp_path):
@@ -103,7 +105,7 @@ def test_an_interrupted_call_goes_on_where_it_was(writer, tmp_path):
     first, writer.written, writer.fail_at = writer.written, [], None
     done = []
     make_data(plan(), out, advance=done.append)
-    assert first + writer.written == [(s, i) for s, n in plan().sizes.items() for i in range(n)]
+    assert first + writer.written == [(s, i) for s, n in plan().extent.splits.items() for i in range(n)]
     assert done == [5, 1, 1, 1, 1]
     assert tree(out) == tree(whole)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "whole"]
@@ -120,6 +122,27 @@ def test_a_broken_list_of_what_is_done_costs_time_only(writer, tmp_path, cut):
     writer.fail_at = None
     make_data(plan(), out)
     assert tree(out) == tree(whole)
+
+
+def write_folder(root, layout, sizes, seed, on_sample):
+    for index in range(sizes["images"]):
+        (root / f"{index}.txt").write_text(f"{layout} {seed}")
+        on_sample()
+
+
+def test_a_function_that_writes_the_whole_folder_is_a_generator_too(monkeypatch, tmp_path, capsys):
+    generator = FolderGenerator(write_folder, {"plain": {"images": 9}}, version=1)
+    monkeypatch.setitem(GENERATORS, "notes", generator)
+    status, out, _ = run(capsys, "notes", "--layout", "plain", "--out", tmp_path / "out", "--train", 2, "--seed", 5)
+    assert status == 0
+    assert "2 images samples written to" in out
+    assert tree(tmp_path / "out")["1.txt"] == b"plain 5"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.txt", "1.txt", DESCRIPTION]
+    assert plan_data("notes", "plain").extent == Extent({"images": 9}, None)
+    with pytest.raises(ValueError, match="width is 30, but images of layout 'plain' have one size only: leave it out"):
+        plan_data("notes", "plain", width=30)
+    with pytest.raises(ValueError, match="test is 3, but layout 'plain' has only images"):
+        plan_data("notes", "plain", test=3)
 
 
 def test_another_plan_starts_anew(writer, tmp_path):

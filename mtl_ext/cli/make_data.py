@@ -22,7 +22,8 @@ def make(console: Console, plan: DataPlan, out: Path, workers: int, overwrite: b
         FileExistsError: the folder is taken.
     """
     with progress_bar(console) as progress:
-        bar = progress.add_task(f"{plan.generator} as {plan.layout}", total=sum(plan.sizes.values()))
+        bar = progress.add_task(f"{plan.generator} as {plan.layout}", total=sum(plan.extent.splits.values()))
         make_data(plan, out, workers, overwrite, lambda count: progress.advance(bar, count))
-    parts = " and ".join(f"{size} {split}" for split, size in plan.sizes.items())
-    console.print(f"{parts} samples of {plan.height} x {plan.width} written to {out}", markup=False, highlight=False)
+    parts = " and ".join(f"{count} {split}" for split, count in plan.extent.splits.items())
+    size = f" of {plan.extent.size[0]} x {plan.extent.size[1]}" if plan.extent.size else ""
+    console.print(f"{parts} samples{size} written to {out}", markup=False, highlight=False)

@@ -3,24 +3,18 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import mtl_ext
-from mtl_ext.data.generators import GENERATORS, Generator, Writer
-from mtl_ext.data.processes import check_workers, map_in_processes
+from mtl_ext.data.generators import GENERATORS, Extent
+from mtl_ext.data.processes import check_workers
 from mtl_ext.files import write_text
 from mtl_ext.methods.base import check_choice
 
 # Left in the finished folder: what made it. Its presence allows the folder to be replaced.
 DESCRIPTION = "make-data.json"
-# In the unfinished folder: the samples written so far, "split index" a line.
-DONE = "make-data.done"
-# Splits take their samples from parts of the generator's series that never meet.
-SPLIT_DISTANCE = 10**9
 
 
 @dataclass(frozen=True)
@@ -30,33 +24,26 @@ class DataPlan:
     Attributes:
         generator: a name in GENERATORS.
         layout: the name of one of its layouts.
-        sizes: samples of each split of the layout, in the layout's order.
-        height: pixels.
-        width: pixels.
+        extent: samples of each split, in the layout's order, and the size of the images.
         seed: at least 0.
     """
 
     generator: str
     layout: str
-    sizes: Mapping[str, int]
-    height: int
-    width: int
+    extent: Extent
     seed: int
-
-    @property
-    def source(self) -> Generator[Any]:
-        """Its generator."""
-        return GENERATORS[self.generator]
-
-    @property
-    def writer(self) -> Writer[Any]:
-        """Its layout's writer."""
-        return self.source.layouts[self.layout]
 
     def describe(self) -> str:
         """The plan and the versions that it is carried out with, as JSON."""
-        versions = {"mtl_ext": mtl_ext.__version__, "version": self.source.version}
-        return json.dumps({**asdict(self), **versions}, indent=2) + "\n"
+        description = {
+            "generator": self.generator,
+            "layout": self.layout,
+            **self.extent._asdict(),
+            "seed": self.seed,
+            "version": GENERATORS[self.generator].version,
+            "mtl_ext": mtl_ext.__version__,
+        }
+        return json.dumps(description, indent=2) + "\n"
 
 
 def plan_data(
@@ -69,28 +56,28 @@ def plan_data(
     width: int | None = None,
     seed: int = 0,
 ) -> DataPlan:
-    """A plan with the published sizes where none are given.
+    """A plan with the published numbers where none are given.
 
     Args:
         generator: a name in GENERATORS.
         layout: the name of one of its layouts.
-        train: samples of the layout's first split.
+        train: samples of the layout's first split, or of the only one.
         val: samples of the split between the first and the last, where the layout has one.
         test: samples of the layout's last split, whatever its name ("val" in NYUv2's layout).
-        height: pixels, at least 8.
-        width: pixels, at least 8.
+        height: pixels, at least 8, where the layout leaves it open.
+        width: pixels, at least 8, where the layout leaves it open.
         seed: at least 0.
 
     Raises:
-        ValueError: an unknown name, or a number out of range.
+        ValueError: an unknown name, a number out of range, or one that the layout does not leave open.
     """
     check_choice("generator", generator, tuple(GENERATORS))
     layouts = GENERATORS[generator].layouts
     check_choice("layout", layout, tuple(layouts))
-    writer = layouts[layout]
-    names = list(writer.splits)
-    roles = {"train": names[0], "test": names[-1]} | ({"val": names[1]} if len(names) == 3 else {})
-    sizes = dict(writer.splits)
+    published = layouts[layout]
+    names = list(published.splits)
+    roles = {1: ("train",), 2: ("train", "test"), 3: ("train", "val", "test")}[len(names)]
+    sizes = dict(published.splits)
     for role, count in (("train", train), ("val", val), ("test", test)):
         if count is None:
             continue
@@ -98,12 +85,27 @@ def plan_data(
             raise ValueError(f"{role} is {count}, but layout {layout!r} has only {' and '.join(names)}: leave it out")
         if count < 1:
             raise ValueError(f"{role} is {count}, expected at least 1")
-        sizes[roles[role]] = count
-    height, width = (writer.size[0] if height is None else height), (writer.size[1] if width is None else width)
-    for argument, value, least in (("height", height, 8), ("width", width, 8), ("seed", seed, 0)):
-        if value < least:
-            raise ValueError(f"{argument} is {value}, expected at least {least}")
-    return DataPlan(generator, layout, sizes, height, width, seed)
+        sizes[names[roles.index(role)]] = count
+    if seed < 0:
+        raise ValueError(f"seed is {seed}, expected at least 0")
+    size = _image_size(layout, published.size, height, width)
+    return DataPlan(generator, layout, Extent(sizes, size), seed)
+
+
+def _image_size(
+    layout: str, published: tuple[int, int] | None, height: int | None, width: int | None
+) -> tuple[int, int] | None:
+    """The size of the images: what is given, else the published one.
+
+    Raises:
+        ValueError: see :func:`plan_data`.
+    """
+    for name, value in (("height", height), ("width", width)):
+        if value is not None and published is None:
+            raise ValueError(f"{name} is {value}, but images of layout {layout!r} have one size only: leave it out")
+        if value is not None and value < 8:
+            raise ValueError(f"{name} is {value}, expected at least 8")
+    return published and (published[0] if height is None else height, published[1] if width is None else width)
 
 
 def make_data(
@@ -116,12 +118,12 @@ def make_data(
     """Generates a data set. The folder is complete when it appears.
 
     Samples are written to a folder beside it, ``.NAME.partial``. Interrupted, a call with the same plan goes on from
-    there; one with another plan starts anew. The files do not depend on the number of workers.
+    there, or writes the same files again; one with another plan starts anew.
 
     Args:
         plan: what to make.
         out: the folder; it may exist if it is empty.
-        workers: processes that generate and write.
+        workers: processes that generate and write; the files do not depend on it.
         overwrite: replace a folder that this function has made.
         advance: called with the number of samples that are newly done.
 
@@ -133,31 +135,14 @@ def make_data(
     check_workers(workers)
     out = out.resolve()
     _check_free(out, overwrite)
-    unfinished = out.with_name(f".{out.name}.partial")
-    done = _resume(unfinished, plan.describe())
-    jobs = [(split, index) for split, size in plan.sizes.items() for index in range(size)]
-    left = [(split, index) for split, index in jobs if f"{split} {index}" not in done]
-    advance(len(jobs) - len(left))
-    write = partial(_make_sample, plan.source.make, plan.writer, plan, unfinished)
-    with (unfinished / DONE).open("a") as log:
-        for split, index in map_in_processes(write, left, workers):
-            log.write(f"{split} {index}\n")
-            log.flush()
-            advance(1)
-    plan.writer.finish(unfinished, plan.sizes)
+    unfinished, description = out.with_name(f".{out.name}.partial"), plan.describe()
+    path = unfinished / DESCRIPTION
+    if not (path.is_file() and path.read_bytes() == description.encode()):
+        shutil.rmtree(unfinished, ignore_errors=True)
+        write_text(path, description)
+    GENERATORS[plan.generator].generate(unfinished, plan.layout, plan.extent, plan.seed, workers, advance)
     _check_free(out, overwrite)
     _replace(out, unfinished)
-    (out / DONE).unlink()
-
-
-def _make_sample(
-    make: Callable[[int, int, int, int], Any], writer: Writer[Any], plan: DataPlan, root: Path, job: tuple[str, int]
-) -> tuple[str, int]:
-    """Generates and writes one sample, in any process; gives the job back."""
-    split, index = job
-    start = list(plan.sizes).index(split) * SPLIT_DISTANCE
-    writer.write(make(plan.seed, start + index, plan.height, plan.width), root, split, index)
-    return job
 
 
 def _check_free(out: Path, overwrite: bool) -> None:
@@ -172,18 +157,6 @@ def _check_free(out: Path, overwrite: bool) -> None:
         raise FileExistsError(f"{out} was not made by make-data, so it is never replaced: choose another folder")
     if not overwrite:
         raise FileExistsError(f"{out} holds a data set: choose another folder, or --overwrite to replace it")
-
-
-def _resume(unfinished: Path, description: str) -> set[str]:
-    """Prepares the folder for unfinished data; returns the samples that it holds already."""
-    path = unfinished / DESCRIPTION
-    if path.is_file() and path.read_bytes() == description.encode() and (unfinished / DONE).is_file():
-        # A line that was cut off names no sample, or is followed by one that is then made twice.
-        return set((unfinished / DONE).read_text(errors="replace").split("\n")[:-1])
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    write_text(path, description)
-    return set()
 
 
 def _replace(out: Path, finished: Path) -> None:
