@@ -18,9 +18,13 @@ def normals_cosine(output: Tensor, target: Tensor) -> Tensor:
     return 1 - functional.cosine_similarity(output, target, dim=1).mean()
 
 
-def balanced_bce(output: Tensor, target: Tensor, positive: float = 0.5) -> Tensor:
-    """Binary cross entropy of logits [B, 1, H, W]; pixels of class 1 weigh `positive`, others 1 minus that."""
-    weights = torch.where(target > 0.5, positive, 1 - positive)
+def balanced_bce(output: Tensor, target: Tensor, positive: float | None = 0.95) -> Tensor:
+    """Binary cross entropy of logits [B, 1, H, W] with targets 0 or 1 of the same shape, mean over pixels.
+
+    Pixels of class 1 weigh `positive`, others 1 minus that; None is the batch's share of class 0.
+    """
+    weight = 1 - target.mean() if positive is None else torch.tensor(positive)
+    weights = torch.where(target > 0.5, weight, 1 - weight)
     return functional.binary_cross_entropy_with_logits(output, target, weights)
 
 
@@ -94,7 +98,7 @@ TASKS = (
     Task("parts", "pixels", PARTS, functional.cross_entropy, (partial(MeanIoU, PARTS),)),
     Task("depth", "pixels", 1, functional.l1_loss, (AbsoluteError, RelativeError)),
     Task("normals", "pixels", 3, normals_cosine, (MeanAngle,)),
-    Task("edges", "pixels", 1, partial(balanced_bce, positive=0.95), (BinaryIoU,)),
-    Task("saliency", "pixels", 1, balanced_bce, (BinaryIoU,)),
-    Task("occlusion", "pixels", 1, balanced_bce, (BinaryIoU,)),
+    Task("edges", "pixels", 1, balanced_bce, (BinaryIoU,)),
+    Task("saliency", "pixels", 1, partial(balanced_bce, positive=None), (BinaryIoU,)),
+    Task("occlusion", "pixels", 1, partial(balanced_bce, positive=None), (BinaryIoU,)),
 )
