@@ -1,11 +1,11 @@
-"""delta_mtl, the task metrics, and the similarity of gradients."""
+"""delta_mtl and the similarity of gradients."""
 
 import math
 
 import pytest
 import torch
 
-from mtl_ext.metrics import AbsoluteError, Accuracy, MeanIoU, delta_mtl, gds, gms, task_changes
+from mtl_ext.metrics import delta_mtl, gds, gms, task_changes
 from mtl_ext.monitors import SimilarityMonitor
 
 BASELINE = {"seg": {"mIoU": 40.0, "accuracy": 50.0}, "depth": {"error": 2.0}}
@@ -34,40 +34,6 @@ def test_delta_mtl_of_the_baseline_is_zero():
 def test_delta_mtl_refuses(measures, baseline, text):
     with pytest.raises(ValueError, match=text):
         delta_mtl(measures, baseline)
-
-
-def test_accuracy_counts_over_batches():
-    metric = Accuracy()
-    assert math.isnan(metric.compute())
-    logits = torch.eye(4)
-    metric.update(logits, torch.tensor([0, 1, 2, 0]))
-    metric.update(logits[:1], torch.tensor([3]))
-    assert metric.compute() == pytest.approx(60.0)
-
-
-def test_mean_iou_equals_a_naive_count():
-    torch.manual_seed(0)
-    num_classes, metric = 4, MeanIoU(4)
-    outputs, targets = torch.randn(3, num_classes, 5, 7), torch.randint(-1, 3, (3, 5, 7))
-    outputs[:, 3] = -torch.inf  # class 3 is in neither and does not count
-    for output, target in zip(outputs, targets, strict=True):
-        metric.update(output[None], target[None])
-    predicted, valid = outputs.argmax(1), targets >= 0
-    values = []
-    for c in range(3):
-        both = ((predicted == c) & (targets == c) & valid).sum()
-        either = (((predicted == c) | (targets == c)) & valid).sum()
-        values.append(100 * both / either)
-    assert metric.compute() == pytest.approx(float(sum(values) / 3))
-    assert math.isnan(MeanIoU(2).compute())
-
-
-def test_absolute_error_is_the_mean_over_values_not_over_batches():
-    metric = AbsoluteError()
-    assert math.isnan(metric.compute())
-    metric.update(torch.zeros(3, 1), torch.ones(3, 1))
-    metric.update(torch.zeros(1, 1), torch.full((1, 1), 5.0))
-    assert metric.compute() == pytest.approx(2.0)
 
 
 def test_gds_and_gms_by_hand():

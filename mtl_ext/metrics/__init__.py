@@ -1,7 +1,30 @@
 """Measures: of a task's quality, of a method against single-task training, of the gradients' similarity."""
 
+from mtl_ext.metrics.base import Metric
+from mtl_ext.metrics.classification import Accuracy, BinaryAccuracy, MeanIoU, PixelAccuracy
 from mtl_ext.metrics.delta import delta_mtl, task_changes
+from mtl_ext.metrics.edges import OdsF
+from mtl_ext.metrics.normals import MeanAngle, MedianAngle, WithinAngle
+from mtl_ext.metrics.regression import AbsoluteError, RelativeError, RootMeanSquareError
+from mtl_ext.metrics.saliency import MaxIoU
 from mtl_ext.metrics.similarity import gds, gms
-from mtl_ext.metrics.task_metrics import AbsoluteError, Accuracy, MeanIoU, Metric
 
-__all__ = ["AbsoluteError", "Accuracy", "MeanIoU", "Metric", "delta_mtl", "gds", "gms", "task_changes"]
+__all__ = [
+    "AbsoluteError",
+    "Accuracy",
+    "BinaryAccuracy",
+    "MaxIoU",
+    "MeanAngle",
+    "MeanIoU",
+    "MedianAngle",
+    "Metric",
+    "OdsF",
+    "PixelAccuracy",
+    "RelativeError",
+    "RootMeanSquareError",
+    "WithinAngle",
+    "delta_mtl",
+    "gds",
+    "gms",
+    "task_changes",
+]
