@@ -83,22 +83,18 @@ class PascalContextWriter:
             write_text(root / "ImageSets" / "Context" / f"{split}.txt", "".join(f"{name}\n" for name in names))
 
 
-def annotation(scene: Scene, name: str) -> dict[str, Any]:
+def annotation(scene: Scene, image: str) -> dict[str, Any]:
     """The objects of a scene as a structure of PASCAL-Part: those that are seen, with the parts of people."""
     objects = []
     for number, kind in enumerate(scene.classes.tolist(), start=1):
         mask = scene.instances == number
         if not mask.any():
             continue
-        parts = []
-        if kind == PERSON:
-            masks = [mask & (scene.parts == part) for part in (1, 2)]
-            parts = [
-                (part, seen.astype(np.uint8)) for part, seen in zip(PERSON_PARTS, masks, strict=True) if seen.any()
-            ]
+        found = [(name, mask & (scene.parts == part)) for part, name in PERSON_PARTS.items()] if kind == PERSON else []
+        parts = [(name, seen.astype(np.uint8)) for name, seen in found if seen.any()]
         record = (CLASSES[kind], float(VOC_IDS[kind]), mask.astype(np.uint8), structs(("part_name", "mask"), parts))
         objects.append(record)
-    return {"imname": name, "objects": structs(("class", "class_ind", "mask", "parts"), objects)}
+    return {"imname": image, "objects": structs(("class", "class_ind", "mask", "parts"), objects)}
 
 
 def structs(fields: tuple[str, ...], records: list[tuple[Any, ...]]) -> np.ndarray:
