@@ -82,6 +82,24 @@ def test_protocols_train_normals_by_their_own_loss(tmp_path):
         nyuv2(str(tmp_path), "libmtl")
 
 
+def test_published_means_and_masks_can_be_chosen(tmp_path):
+    write_all("nyuv2", tmp_path, SIZES)
+    for options, reduction, mask in (
+        ({}, "exact", "sum"),
+        ({"reduction": "batch_mean", "mask": "norm"}, "batch_mean", "norm"),
+    ):
+        _, depth, normals = nyuv2(str(tmp_path), **options).tasks
+        metrics = [make() for make in (*depth.metrics, *normals.metrics)]
+        assert {metric.mean.reduction for metric in metrics} == {reduction}
+        assert {metric.mask for metric in metrics[2:]} == {mask}
+        cancelling = torch.tensor([0.5**0.5, -(0.5**0.5), 0]).reshape(1, 3, 1, 1)
+        assert (normals.loss(-cancelling, cancelling) > 0) == (mask == "norm")
+    with pytest.raises(ValueError, match="mask is 'all', expected one of 'sum', 'norm'"):
+        nyuv2(str(tmp_path), mask="all")
+    with pytest.raises(ValueError, match="reduction is 'mean', expected one of"):
+        nyuv2(str(tmp_path), reduction="mean")
+
+
 def test_cityscapes(tmp_path):
     scenes = write_all("cityscapes", tmp_path, SIZES)
     data = cityscapes(str(tmp_path))

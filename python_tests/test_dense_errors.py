@@ -1,6 +1,8 @@
 """Dense data sets that are missing, incomplete or broken: the message says what was looked for, or names the file."""
 
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -250,3 +252,24 @@ def test_archives_and_empty_arrays_are_no_arrays(tmp_path):
     with pytest.raises(ValueError, match=r"has shape \[0\], expected \['any'\]"):
         numbers(path, np.zeros(0), (None,))
     assert labels(path, torch.tensor([-1.0, 2.0]), 3, -1).tolist() == [-1, 2]
+
+
+def test_without_an_optional_library_the_message_says_what_to_install(tmp_path, monkeypatch):
+    write("pascal_context", tmp_path)
+    data = pascal_context(str(tmp_path), (HEIGHT, WIDTH))
+    monkeypatch.setitem(sys.modules, "scipy.io", None)
+    with pytest.raises(ImportError, match=r'MATLAB files need scipy: pip install "mtl_ext\[eval\]"'):
+        list(data.train.batches(2))
+    with pytest.raises(ImportError, match=r'MATLAB files need scipy: pip install "mtl_ext\[eval\]"'):
+        write("pascal_context", tmp_path / "new")
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(ImportError, match=r'image files need Pillow: pip install "mtl_ext\[train\]"'):
+        list(data.train.batches(2))
+    with pytest.raises(ImportError, match=r'image files need Pillow: pip install "mtl_ext\[train\]"'):
+        write("nyud_mt", tmp_path / "new")
+
+
+def test_nothing_heavy_is_imported_before_it_is_needed():
+    code = "import sys, mtl_ext.data, mtl_ext.data.layouts; print([m for m in ('PIL', 'scipy') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

@@ -53,7 +53,7 @@ def cityscapes(
 
     Raises:
         FileNotFoundError: a folder or a file of the layout is missing.
-        ValueError: an unknown number of classes, or (while loading) a broken file, which the message names.
+        ValueError: an unknown number of classes or reduction, or (while loading) a broken file: the message names it.
     """
     check_choice("classes", classes, (2, 7, 19))
     tasks = (segmentation_task("segmentation", classes), value_task("depth", 0.0, reduction))

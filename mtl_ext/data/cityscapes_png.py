@@ -69,7 +69,7 @@ def cityscapes_png(
 
     Raises:
         FileNotFoundError: a folder or a file of the layout is missing.
-        ValueError: while loading, a broken file, which the message names.
+        ValueError: an unknown reduction, or (while loading) a broken file, which the message names.
     """
     tasks = (
         segmentation_task("segmentation", CLASSES),

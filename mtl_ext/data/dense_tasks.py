@@ -5,8 +5,9 @@ from functools import partial
 
 from torch import Tensor
 
-from mtl_ext.data.losses import masked_l1, normals_l1, pixel_cross_entropy
+from mtl_ext.data.losses import masked_l1, pixel_cross_entropy
 from mtl_ext.data.task import Task
+from mtl_ext.methods.base import check_choice
 from mtl_ext.metrics import (
     AbsoluteError,
     MeanAngle,
@@ -16,8 +17,6 @@ from mtl_ext.metrics import (
     RelativeError,
     WithinAngle,
 )
-
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def segmentation_task(name: str, classes: int, ignore: int = -1) -> Task:
@@ -33,20 +32,25 @@ def value_task(name: str, invalid: float, reduction: str) -> Task:
         name: of the task.
         invalid: the mark of pixels without a label.
         reduction: how errors are averaged, see :class:`mtl_ext.metrics.regression.ValueMetric`.
+
+    Raises:
+        ValueError: an unknown reduction.
     """
+    check_choice("reduction", reduction, ("exact", "batch_mean", "sample_weighted"))
     metrics = tuple(partial(make, invalid=invalid, reduction=reduction) for make in (AbsoluteError, RelativeError))
     return Task(name, "pixels", 1, partial(masked_l1, invalid=invalid), metrics)
 
 
-def normals_task(name: str, loss: Loss = normals_l1, reduction: str = "exact", mask: str = "sum") -> Task:
+def normals_task(name: str, loss: Callable[..., Tensor], reduction: str, mask: str) -> Task:
     """Surface normals: the usual five measures of their angles.
 
     Args:
         name: of the task.
-        loss: which of the published losses.
+        loss: :func:`normals_l1` or :func:`normals_cosine`.
         reduction: how angles are averaged, see :class:`mtl_ext.metrics.normals.AngleMetric`.
-        mask: which pixels count, see there.
+        mask: which pixels count, in the loss and in the measures, see there.
     """
     options = {"reduction": reduction, "mask": mask}
     within = tuple(partial(WithinAngle, threshold, **options) for threshold in (11.25, 22.5, 30.0))
+    loss = partial(loss, by_norm=mask == "norm")
     return Task(name, "pixels", 3, loss, (partial(MeanAngle, **options), partial(MedianAngle, **options), *within))

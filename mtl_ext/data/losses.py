@@ -16,8 +16,8 @@ def valid_pixels(target: Tensor, invalid: float = 0.0, by_norm: bool = False) ->
     Args:
         target: [B, C, H, W].
         invalid: the value of all channels where there is no label.
-        by_norm: whether only vectors of length 0 are invalid, instead of all whose components sum to `invalid` times
-            C, as in the published code.
+        by_norm: whether a pixel is invalid only where all its channels have that value, instead of where they sum to
+            C times it, as in the published code.
 
     Returns:
         [B, 1, H, W] bool.
@@ -39,7 +39,9 @@ def pixel_cross_entropy(output: Tensor, target: Tensor, ignore: int = -1) -> Ten
     return _mean(total, target != ignore)
 
 
-def masked_l1(output: Tensor, target: Tensor, invalid: float = 0.0, per_channel: bool = False) -> Tensor:
+def masked_l1(
+    output: Tensor, target: Tensor, invalid: float = 0.0, per_channel: bool = False, by_norm: bool = False
+) -> Tensor:
     """Absolute error summed over channels, mean over valid pixels: the loss of depth and disparity.
 
     Args:
@@ -47,13 +49,16 @@ def masked_l1(output: Tensor, target: Tensor, invalid: float = 0.0, per_channel:
         target: [B, C, H, W].
         invalid: the mark of pixels without a label: 0 for depth, -1 for Cityscapes' disparity, 255 in PASCAL.
         per_channel: whether to divide by the number of channels as well, as ASTMT does.
+        by_norm: see :func:`valid_pixels`.
     """
-    valid = valid_pixels(target, invalid)
+    valid = valid_pixels(target, invalid, by_norm)
     error = torch.where(valid, (output - target).abs(), 0.0).sum()
     return _mean(error / target.shape[1] if per_channel else error, valid)
 
 
-def normals_l1(output: Tensor, target: Tensor, invalid: float = 0.0, per_channel: bool = False) -> Tensor:
+def normals_l1(
+    output: Tensor, target: Tensor, invalid: float = 0.0, per_channel: bool = False, by_norm: bool = False
+) -> Tensor:
     """Absolute error of surface normals, as auto-lambda has it (with `per_channel`, and 255 for invalid, ASTMT).
 
     Args:
@@ -61,11 +66,12 @@ def normals_l1(output: Tensor, target: Tensor, invalid: float = 0.0, per_channel
         target: unit vectors [B, 3, H, W].
         invalid: see :func:`masked_l1`.
         per_channel: see :func:`masked_l1`.
+        by_norm: see :func:`valid_pixels`.
     """
-    return masked_l1(functional.normalize(output, dim=1), target, invalid, per_channel)
+    return masked_l1(functional.normalize(output, dim=1), target, invalid, per_channel, by_norm)
 
 
-def normals_cosine(output: Tensor, target: Tensor) -> Tensor:
+def normals_cosine(output: Tensor, target: Tensor, by_norm: bool = False) -> Tensor:
     """``1 - cos`` between surface normals, mean over valid pixels (MTAN, LibMTL).
 
     As published, the valid pixels' inner products are divided by their number; targets that interpolation has
@@ -74,8 +80,9 @@ def normals_cosine(output: Tensor, target: Tensor) -> Tensor:
     Args:
         output: [B, 3, H, W], made unit vectors here (the published networks do it in their last layer).
         target: unit vectors [B, 3, H, W], 0 where there is no label.
+        by_norm: see :func:`valid_pixels`.
     """
-    valid = valid_pixels(target)
+    valid = valid_pixels(target, by_norm=by_norm)
     cosine = (functional.normalize(output, dim=1) * target).sum(dim=1, keepdim=True)
     return _mean(torch.where(valid, 1 - cosine, 0.0).sum(), valid)
 

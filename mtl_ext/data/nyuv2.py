@@ -32,6 +32,7 @@ def nyuv2(
     noise: bool = False,
     pseudo_labels: bool = False,
     reduction: str = "exact",
+    mask: str = "sum",
     workers: int = 0,
 ) -> MultiTaskData:
     """NYUv2 from a folder that holds the .npy release which MTAN, LibMTL, CAGrad and auto-lambda share.
@@ -48,6 +49,8 @@ def nyuv2(
         pseudo_labels: whether to add the tasks of ROOT/pseudo, see :func:`with_pseudo_labels`.
         reduction: how errors are averaged over a split; published tables hold ``"batch_mean"`` (MTAN) and
             ``"sample_weighted"`` (auto-lambda), see :class:`mtl_ext.metrics.base.ErrorMean`.
+        mask: which normals count: ``"sum"`` leaves out those whose components cancel, as published; ``"norm"`` counts
+            all of length above 0.
         workers: threads that load ahead.
 
     Returns:
@@ -57,9 +60,10 @@ def nyuv2(
 
     Raises:
         FileNotFoundError: a folder or a file of the layout is missing.
-        ValueError: an unknown protocol, or (while loading) a broken file, which the message names.
+        ValueError: an unknown protocol, mask or reduction, or (while loading) a broken file, which the message names.
     """
     check_choice("protocol", protocol, ("mtan", "auto_lambda"))
+    check_choice("mask", mask, ("sum", "norm"))
     mtan = protocol == "mtan"
     fields = {
         "segmentation": Field(fill=-1),
@@ -69,7 +73,7 @@ def nyuv2(
     tasks = (
         segmentation_task("segmentation", CLASSES),
         value_task("depth", 0.0, reduction),
-        normals_task("normals", normals_cosine if mtan else normals_l1, reduction),
+        normals_task("normals", normals_cosine if mtan else normals_l1, reduction, mask),
     )
     change = CropZoom() if mtan else ScaleCrop()
 
