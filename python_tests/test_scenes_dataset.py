@@ -12,7 +12,7 @@ import torch
 from mtl_ext.data import DATASETS, Batch, scenes
 from mtl_ext.data.processes import map_in_processes
 from mtl_ext.data.scenes import CLASSES, render_scene
-from mtl_ext.data.scenes.tasks import TASKS, BinaryIoU, MeanAngle, RelativeError, balanced_bce, normals_cosine
+from mtl_ext.data.scenes.tasks import TASKS
 from mtl_ext.models import small_conv
 from mtl_ext.trainers import SingleTrainer, TrainConfig
 
@@ -188,29 +188,6 @@ def test_a_network_trains_on_all_tasks():
     assert {task: list(values) for task, values in last.measures.items()} == {
         task.name: [make().name for make in task.metrics] for task in TASKS
     }
-
-
-def test_losses_and_metrics_on_hand_made_pixels():
-    up, right = torch.tensor([0.0, -1.0, 0.0]), torch.tensor([1.0, 0.0, 0.0])
-    truth = torch.stack([up, up], dim=1)[None, :, None]  # [1, 3, 1, 2]
-    output = torch.stack([3 * up, up + right], dim=1)[None, :, None]
-    assert normals_cosine(output, truth).item() == pytest.approx((1 - 0.5**0.5) / 2, abs=1e-6)
-    angle = MeanAngle()
-    angle.update(output, truth)
-    assert angle.compute() == pytest.approx(22.5, abs=1e-4)
-    relative = RelativeError()
-    relative.update(torch.tensor([1.0, 3.0]), torch.tensor([2.0, 2.0]))
-    relative.update(torch.tensor([4.0]), torch.tensor([4.0]))
-    assert relative.compute() == pytest.approx(1 / 3)
-    logits, binary = torch.tensor([[2.0, -2.0, 2.0]]), torch.tensor([[1.0, 1.0, 0.0]])
-    iou = BinaryIoU()
-    iou.update(logits, binary)
-    assert iou.compute() == pytest.approx(100 / 3)
-    log = np.log1p(np.exp([-2.0, 2.0, 2.0]))
-    assert balanced_bce(logits, binary, 0.95).item() == pytest.approx((log * [0.95, 0.95, 0.05]).mean(), rel=1e-5)
-    by_share = (log * [1 / 3, 1 / 3, 2 / 3]).mean()
-    assert balanced_bce(logits, binary, None).item() == pytest.approx(by_share, rel=1e-5)
-    assert all(np.isnan(metric().compute()) for metric in (MeanAngle, RelativeError, BinaryIoU))
 
 
 def test_the_network_of_the_quick_studies_takes_wide_images():

@@ -11,7 +11,8 @@ class LayoutWriter(Protocol):
     """Writes rendered scenes in the files of one published data set.
 
     Writers have no state: scenes may be written in any order, and from several processes at once. Every file appears
-    complete or not at all.
+    complete or not at all. The pixels on the edges of a scene's surfaces get the data set's mark for no label, so that
+    a generated set has every mark that the published one has.
 
     Attributes:
         size: height and width of the published images.
@@ -20,6 +21,9 @@ class LayoutWriter(Protocol):
 
     size: tuple[int, int]
     splits: Mapping[str, int]
+
+    def sample_id(self, split: str, index: int) -> str:
+        """The name by which the data set's loader knows a sample."""
 
     def write(self, scene: Scene, root: Path, split: str, index: int) -> None:
         """Writes one sample.
@@ -38,3 +42,14 @@ class LayoutWriter(Protocol):
             root: the data set's folder.
             sizes: number of samples written in each split; samples 0 .. size - 1 of each must be there.
         """
+
+
+class NumberedWriter:
+    """Base of the writers whose samples are files 0, 1, ... in a folder of each split, so that nothing is left over."""
+
+    def sample_id(self, split: str, index: int) -> str:
+        """The sample's number."""
+        return str(index)
+
+    def finish(self, root: Path, sizes: Mapping[str, int]) -> None:
+        """Nothing: the numbers of the files are the list."""

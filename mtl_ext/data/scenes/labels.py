@@ -7,12 +7,12 @@ PROMINENT = 0.5
 
 
 def boxes_around(masks: np.ndarray) -> np.ndarray:
-    """Tight boxes [n, 4] int32 (x0, y0, x1, y1, ends excluded) around masks [n, H, W], none of them empty."""
+    """Tight boxes [n, 4] int32 (x0, y0, x1, y1, ends excluded) around masks [n, H, W]; zeros around an empty one."""
     boxes = np.zeros((len(masks), 4), dtype=np.int32)
     for axis, (first, last) in ((1, (0, 2)), (2, (1, 3))):
         along = np.asarray(masks.any(axis=axis))
         boxes[:, first] = along.argmax(axis=1)
-        boxes[:, last] = along.shape[1] - along[:, ::-1].argmax(axis=1)
+        boxes[:, last] = (along.shape[1] - along[:, ::-1].argmax(axis=1)) * along.any(axis=1)
     return boxes
 
 
