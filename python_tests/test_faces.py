@@ -13,6 +13,7 @@ from mtl_ext.data.celeba import ATTRIBUTES, PRESETS, choose_attributes
 from mtl_ext.data.faces import FACE_LAYOUTS, make_face
 from mtl_ext.data.faces.drawing import Looks, draw_face
 from mtl_ext.data.faces.traits import FACIAL_HAIR, HAIR_COLOURS, TRAITS, VISIBLE, draw_people, loadings, make_consistent
+from mtl_ext.data.make_data import make_data, plan_data
 from mtl_ext.data.utkface import parse_name, utkface_targets
 
 SIZES = {"train": 7, "val": 2, "test": 3}
@@ -328,3 +329,14 @@ def test_unusable_names_and_missing_folders_of_utkface_are_reported(tmp_path):
     (tmp_path / "UTKFace" / data.train.ids[0]).write_bytes(b"no image")
     with pytest.warns(UserWarning), pytest.raises(ValueError, match=f"{data.train.ids[0]} cannot be read"):
         list(utkface(str(tmp_path)).train.batches(9))
+
+
+def test_make_data_writes_what_the_loader_reads(tmp_path):
+    root = tmp_path / "out"
+    make_data(plan_data("faces", "celeba", train=3, val=2, test=2, height=109, width=89), root)
+    data = celeba(str(root), ["Male"], size=None)
+    assert [len(split) for split in (data.train, data.val, data.test)] == [3, 2, 2]
+    (batch,) = data.train.batches(3)
+    assert batch.inputs.shape == (3, 3, 109, 89)
+    expected = [make_face(0, index, 109, 89).attributes[ATTRIBUTES.index("Male")] for index in range(3)]
+    assert batch.targets["Male"].tolist() == expected

@@ -24,7 +24,7 @@ def molecules():
 def package(tmp_path, monkeypatch):
     monkeypatch.setenv("MTL_EXT_CACHE", str(tmp_path / "cache"))
     monkeypatch.syspath_prepend(str(tmp_path))
-    write_molecules(tmp_path, "qm9pack", COUNT)
+    write_molecules(tmp_path, "qm9pack", {"molecules": COUNT})
     return tmp_path / "qm9pack" / "data"
 
 
@@ -53,7 +53,7 @@ def test_targets_are_nash_mtls_columns_of_pytorch_geometric():
 
 @pytest.mark.parametrize(("layout", "tolerance"), [("pyg", 1e-5), ("raw", 2e-4)])
 def test_pytorch_geometrics_files_give_back_what_was_written(tmp_path, molecules, layout, tolerance):
-    write_molecules(tmp_path, layout, COUNT)
+    write_molecules(tmp_path, layout, {"molecules": COUNT})
     # Every tenth molecule is listed as uncharacterized; the processed file has left them out already.
     kept = [m for i, m in enumerate(molecules) if layout == "pyg" or i % 10 != 9]
     atoms, values = read_folder(tmp_path)
@@ -98,7 +98,7 @@ class Data:
 
 
 def test_the_class_in_pytorch_geometrics_file_is_not_needed(tmp_path, monkeypatch):
-    write_molecules(tmp_path, "pyg", COUNT)
+    write_molecules(tmp_path, "pyg", {"molecules": COUNT})
     path = tmp_path / "processed" / "data_v3.pt"
     before = read_folder(tmp_path)
     data, slices = torch.load(path, weights_only=True)
@@ -118,7 +118,7 @@ def test_the_class_in_pytorch_geometrics_file_is_not_needed(tmp_path, monkeypatc
 def test_missing_and_broken_files_are_named(tmp_path, package):
     with pytest.raises(FileNotFoundError, match=r"(?s)no file .*gdb9\.sdf.*processed/data_v3\.pt.*pip install qm9pack"):
         qm9(str(tmp_path / "nowhere"))
-    write_molecules(tmp_path, "raw", COUNT)
+    write_molecules(tmp_path, "raw", {"molecules": COUNT})
     sdf = tmp_path / "raw" / "gdb9.sdf"
     text = sdf.read_text()
     sdf.write_text(text.replace(" C ", " Si", 1))
@@ -159,4 +159,4 @@ def test_made_up_molecules_keep_valences_and_distances(molecules):
         assert distances.min() > 0.9
         assert 2 <= len([name for name in elements if name != "H"]) <= 9
     with pytest.raises(ValueError, match="layout is 'sdf', expected one of 'pyg', 'raw', 'qm9pack'"):
-        write_molecules(None, "sdf", 1)
+        write_molecules(None, "sdf", {"molecules": 1})

@@ -12,8 +12,12 @@ from rich.console import Console
 from mtl_ext.cli import fail
 from mtl_ext.cli.demo import demo
 from mtl_ext.cli.doctor import doctor
+from mtl_ext.cli.make_data import make
 from mtl_ext.cli.methods import methods
 from mtl_ext.cli.train import train
+from mtl_ext.data.generators import GENERATORS
+from mtl_ext.data.make_data import plan_data
+from mtl_ext.data.processes import available_cpus
 from mtl_ext.trainers import TrainConfig
 
 OVERVIEW = """\
@@ -22,6 +26,7 @@ Multi-task learning optimisation: try the methods on real data, train one, see w
 examples:
   mtl-ext demo                                      compare all methods on two-digit images, a minute or two
   mtl-ext train --method PCGrad --level feature     one run, written to runs/
+  mtl-ext make-data scenes --layout nyuv2 --out DIR  a synthetic data set in a published layout
   mtl-ext methods                                   what there is to compare
   mtl-ext doctor                                    which kernels run on this machine
 """
@@ -46,6 +51,19 @@ examples:
   mtl-ext train --config runs/UW-seed1/config.yaml --out runs/again       (the same numbers again)
 """
 
+MAKE_DATA = """\
+Generates a data set and writes it in the very files of a published one, labels exact, so that loaders and pipelines
+run without a download. Sizes not given are the published ones. Interrupted, the same command goes on where it was;
+the files do not depend on the number of workers.
+
+{layouts}
+
+examples:
+  mtl-ext make-data scenes --layout nyuv2 --out data/nyuv2
+  mtl-ext make-data faces --layout celeba --out data/faces --train 2000 --val 200 --test 500
+  mtl-ext make-data scenes --layout nyuv2 --out data/small --train 80 --test 20 --height 96 --width 128 --seed 1
+"""
+
 METHODS = """\
 Lists the methods: where each acts, what a step costs in backward passes, and what it does.
 
@@ -68,7 +86,7 @@ class HelpFormatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHe
 
 def build_parser() -> jsonargparse.ArgumentParser:
     """The parser of all commands."""
-    parser = _parser("mtl-ext {demo,train,methods,doctor} [options]", OVERVIEW, prog="mtl-ext")
+    parser = _parser("mtl-ext {demo,train,make-data,methods,doctor} [options]", OVERVIEW, prog="mtl-ext")
     commands = parser.add_subcommands(required=True, metavar="command", title="commands", description=None)
 
     command = _parser("mtl-ext demo [options]", DEMO)
@@ -84,6 +102,21 @@ def build_parser() -> jsonargparse.ArgumentParser:
     command.add_argument("--out", type=Path | None, help="folder of the run (default: runs/METHOD[-LEVEL]-seedSEED)")
     command.add_argument("--overwrite", action="store_true", help="replace the results that the folder holds")
     commands.add_subcommand("train", command, help="train one configuration")
+
+    layouts = "\n".join(f"layouts of {name}: {', '.join(entry.layouts)}" for name, entry in GENERATORS.items())
+    command = _parser("mtl-ext make-data GENERATOR --layout LAYOUT --out DIR", MAKE_DATA.format(layouts=layouts))
+    command.add_argument("generator", choices=list(GENERATORS), help="what to generate")
+    command.add_argument("--layout", type=str, required=True, help="the published data set whose files to write")
+    command.add_argument("--out", type=Path, required=True, help="folder of the data set")
+    command.add_argument("--train", type=int | None, help="training samples")
+    command.add_argument("--val", type=int | None, help="validation samples, where the layout has a third split")
+    command.add_argument("--test", type=int | None, help="test samples: those of the layout's last split")
+    command.add_argument("--height", type=int | None, help="of the images, in pixels")
+    command.add_argument("--width", type=int | None, help="of the images, in pixels")
+    command.add_argument("--seed", type=int, default=0, help="of all samples")
+    command.add_argument("--workers", type=int, default=available_cpus(), help="processes that generate and write")
+    command.add_argument("--overwrite", action="store_true", help="replace a data set that the folder holds")
+    commands.add_subcommand("make-data", command, help="generate a data set in a published layout")
 
     commands.add_subcommand("methods", _parser("mtl-ext methods", METHODS), help="list the methods")
     commands.add_subcommand("doctor", _parser("mtl-ext doctor", DOCTOR), help="show what is built and what runs here")
@@ -106,6 +139,10 @@ def run_command(parser: jsonargparse.ArgumentParser, arguments: list[str]) -> in
     elif parsed.subcommand == "train":
         config = TrainConfig(**{field.name: options[field.name] for field in fields(TrainConfig)})
         train(console, config, options.out, options.overwrite)
+    elif parsed.subcommand == "make-data":
+        names = ("generator", "layout", "train", "val", "test", "height", "width", "seed")
+        plan = plan_data(**{name: options[name] for name in names})
+        make(console, plan, options.out, options.workers, options.overwrite)
     elif parsed.subcommand == "methods":
         methods(console)
     else:

@@ -10,12 +10,14 @@ from mtl_ext.data.glyphs import glyphs
 from mtl_ext.data.multi_mnist import multi_mnist
 from mtl_ext.data.multi_mnist_files import multi_mnist_files
 from mtl_ext.data.qm9 import qm9
+from mtl_ext.data.scenes.dataset import scenes
 from mtl_ext.data.streams import OwnInputSplit
 from mtl_ext.data.task import Batch, Inputs, MemorySplit, MultiTaskData, Split, Task
 from mtl_ext.data.utkface import utkface
 
 DATASETS: dict[str, Callable[..., MultiTaskData]] = {
     "multi_mnist": multi_mnist,
+    "scenes": scenes,
     "faces": faces,
     "glyphs": glyphs,
     "multi_mnist_files": multi_mnist_files,
@@ -43,5 +45,6 @@ __all__ = [
     "multi_mnist",
     "multi_mnist_files",
     "qm9",
+    "scenes",
     "utkface",
 ]

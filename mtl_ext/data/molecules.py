@@ -4,7 +4,7 @@ Random trees of two to nine C, N, O and F atoms on a jittered grid, with hydroge
 smooth functions of composition and geometry: they can be learnt, and mean nothing in chemistry.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,10 @@ from mtl_ext.data.qm9 import ELEMENTS, FREE_ATOMS, HARTREE_IN_EV, KCAL_PER_MOL_I
 from mtl_ext.files import write_atomically, write_text
 from mtl_ext.methods.base import check_choice
 
-LAYOUTS = ("pyg", "raw", "qm9pack")
+# Of the molecules that a seed gives; to be raised with every change of them.
+VERSION = 1
+# Layout -> number of molecules in the published files.
+SIZES = {"pyg": {"molecules": 130_831}, "raw": {"molecules": 133_885}, "qm9pack": {"molecules": 130_831}}
 VALENCE = {"C": 4, "N": 3, "O": 2, "F": 1}
 DIRECTIONS = np.concatenate([np.eye(3), -np.eye(3)])
 BOND = 1.4
@@ -46,7 +49,11 @@ Made = tuple[list[str], np.ndarray, dict[str, float]]
 
 
 def write_molecules(
-    root: Path, layout: str, count: int, seed: int = 0, on_molecule: Callable[[], object] = lambda: None
+    root: Path,
+    layout: str,
+    sizes: Mapping[str, int],
+    seed: int = 0,
+    on_molecule: Callable[[], object] = lambda: None,
 ) -> None:
     """Writes made-up molecules as :func:`mtl_ext.data.qm9.qm9` reads them.
 
@@ -54,19 +61,17 @@ def write_molecules(
         root: the data set's folder; for ``"qm9pack"``, the folder that holds the package.
         layout: ``"pyg"`` (processed/data_v3.pt), ``"raw"`` (raw/gdb9.sdf and its companions, every tenth molecule
             listed as uncharacterized) or ``"qm9pack"``.
-        count: number of molecules.
+        sizes: the number of ``molecules``.
         seed: of everything.
         on_molecule: called after every molecule.
 
     Raises:
-        ValueError: an unknown layout, or no molecules.
+        ValueError: an unknown layout.
     """
-    check_choice("layout", layout, LAYOUTS)
-    if count < 1:
-        raise ValueError(f"count is {count}, expected at least 1")
+    check_choice("layout", layout, tuple(SIZES))
     rng = np.random.default_rng(seed)
     molecules = []
-    for _ in range(count):
+    for _ in range(sizes["molecules"]):
         molecules.append(make_molecule(rng))
         on_molecule()
     {"pyg": _write_pyg, "raw": _write_raw, "qm9pack": _write_package}[layout](root, molecules)

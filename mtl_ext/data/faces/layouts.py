@@ -76,7 +76,11 @@ class UTKFaceWriter:
         """Nothing is left to write: the names tell everything."""
 
 
-FACE_LAYOUTS = {"celeba": CelebAWriter(), "celeba_png": CelebAWriter(png=True), "utkface": UTKFaceWriter()}
+FACE_LAYOUTS: dict[str, CelebAWriter | UTKFaceWriter] = {
+    "celeba": CelebAWriter(),
+    "celeba_png": CelebAWriter(png=True),
+    "utkface": UTKFaceWriter(),
+}
 
 
 def read_comment(path: Path) -> str:

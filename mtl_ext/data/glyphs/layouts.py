@@ -75,7 +75,10 @@ class ClassFolderWriter:
         """Nothing is left to write."""
 
 
-GLYPH_LAYOUTS = {"cifar100": CIFAR100Writer(), "class_folder": ClassFolderWriter()}
+GLYPH_LAYOUTS: dict[str, CIFAR100Writer | ClassFolderWriter] = {
+    "cifar100": CIFAR100Writer(),
+    "class_folder": ClassFolderWriter(),
+}
 
 
 def _write_pickle(path: Path, content: Mapping[str, object]) -> None:

@@ -1,0 +1,170 @@
+"""The rendered scenes as a data set in memory: seven dense tasks on one image."""
+
+import hashlib
+import json
+import sys
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtl_ext.data.processes import available_cpus, map_in_processes
+from mtl_ext.data.scenes.render import VERSION, SceneOptions, render_scene
+from mtl_ext.data.scenes.scene import Scene
+from mtl_ext.data.scenes.tasks import TASKS
+from mtl_ext.data.task import Batch, MemorySplit, MultiTaskData
+from mtl_ext.files import cache_folder, write_atomically
+
+# Where each split begins in the series of scenes: a larger split holds the smaller one, and none holds another's.
+FIRST = {"train": 0, "test": 10**9, "val": 2 * 10**9}
+# An object counts as occluded from this share on (UOAIS).
+OCCLUDED = 0.05
+# Pixels from which on several processes are worth starting.
+LARGE = 300 * 96 * 128
+
+
+class SceneSplit(MemorySplit):
+    """Scenes in memory as bytes and halves; batches are float32 and, for classes, int64."""
+
+    def batch(self, index: Tensor) -> Batch:
+        """The samples of an index [B] int64."""
+        targets = {name: target[index] for name, target in self.targets.items()}
+        converted = {name: target.long() if target.dim() == 3 else target.float() for name, target in targets.items()}
+        return Batch(self.inputs[index].float() / 255.0, converted)
+
+
+def scenes(
+    train_size: int = 1000,
+    test_size: int = 200,
+    val_size: int = 0,
+    height: int = 96,
+    width: int = 128,
+    seed: int = 0,
+    objects: int = SceneOptions.objects,
+    piles: int = SceneOptions.piles,
+    texture: float = SceneOptions.texture,
+    tilt: float = SceneOptions.tilt,
+    workers: int | None = None,
+) -> MultiTaskData:
+    """Indoor scenes with seven dense tasks whose labels are exact and complete.
+
+    What is rendered once is kept in :func:`mtl_ext.files.cache_folder`, a file per split. Splits share no scene, and a
+    split's first scenes do not depend on its size.
+
+    Args:
+        train_size: number of training scenes.
+        test_size: number of test scenes.
+        val_size: number of validation scenes; 0 makes no such split.
+        height: pixels, at least 8.
+        width: pixels, at least 8.
+        seed: of all splits.
+        objects: see :class:`~mtl_ext.data.scenes.SceneOptions`.
+        piles: see :class:`~mtl_ext.data.scenes.SceneOptions`.
+        texture: see :class:`~mtl_ext.data.scenes.SceneOptions`.
+        tilt: see :class:`~mtl_ext.data.scenes.SceneOptions`.
+        workers: processes that render; None means one per CPU where there is much to render. Scripts that start
+            processes need ``if __name__ == "__main__":``.
+
+    Returns:
+        Inputs [B, 3, H, W] float32 in [0, 1]. Targets: ``semantics`` [B, H, W] int64 (index into CLASSES), ``parts``
+        [B, H, W] int64 (0 none, 1 body, 2 top), ``depth`` [B, 1, H, W] float32 (metres, known everywhere, rounded to
+        half precision), ``normals`` [B, 3, H, W] float32 (unit vectors in camera coordinates, rounded likewise), and,
+        as 0 or 1 in [B, 1, H, W] float32, ``edges``, ``saliency`` and ``occlusion`` (the visible pixels of objects of
+        which at least 5 % are hidden).
+
+    Raises:
+        ValueError: an argument out of range.
+        RuntimeError: a rendering process ended before its work was done.
+    """
+    for name, size, least in (("train_size", train_size, 1), ("test_size", test_size, 1), ("val_size", val_size, 0)):
+        if size < least:
+            raise ValueError(f"{name} is {size}, expected at least {least}")
+    options = SceneOptions(objects, piles, texture, tilt)
+
+    def split(name: str, size: int) -> SceneSplit:
+        return SeriesPart(FIRST[name], size, seed, height, width, options).load(name, workers)
+
+    val = split("val", val_size) if val_size else None
+    return MultiTaskData(TASKS, split("train", train_size), split("test", test_size), val)
+
+
+@dataclass(frozen=True)
+class SeriesPart:
+    """Some scenes in a row: all that decides their bits."""
+
+    first: int
+    size: int
+    seed: int
+    height: int
+    width: int
+    options: SceneOptions
+
+    def load(self, name: str, workers: int | None) -> SceneSplit:
+        """The scenes from the cache, or rendered and put there."""
+        description = json.dumps([VERSION, asdict(self)], sort_keys=True)
+        path = cache_folder() / f"scenes-{hashlib.sha256(description.encode()).hexdigest()[:20]}.npz"
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                arrays = {key: stored[key] for key in ("rgb", *(task.name for task in TASKS))}
+            return self.as_split(arrays)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            arrays = self.render(name, workers)
+        try:
+            write_atomically(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+        except OSError as error:
+            warnings.warn(f"scenes are rendered anew each time: {error}. Set MTL_EXT_CACHE to a folder", stacklevel=4)
+        return self.as_split(arrays)
+
+    def render(self, name: str, workers: int | None) -> dict[str, np.ndarray]:
+        """Renders the scenes, in processes where that pays, and stacks their arrays."""
+        if workers is None:
+            workers = available_cpus() if self.size * self.height * self.width >= LARGE else 1
+        job = partial(_arrays_of, self)
+        indices = range(self.first, self.first + self.size)
+        rendered = list(_with_bar(map_in_processes(job, indices, workers), f"rendering {name} scenes", self.size))
+        return {key: np.stack([arrays[key] for arrays in rendered]) for key in rendered[0]}
+
+    def as_split(self, arrays: dict[str, np.ndarray]) -> SceneSplit:
+        """The arrays as a split.
+
+        Raises:
+            ValueError: the number or the size of the images is not that of this part.
+        """
+        if arrays["rgb"].shape != (self.size, 3, self.height, self.width):
+            raise ValueError(f"rgb has shape {arrays['rgb'].shape}")
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        return SceneSplit(tensors.pop("rgb"), tensors)
+
+
+def _arrays_of(part: SeriesPart, index: int) -> dict[str, np.ndarray]:
+    """One scene's input and targets: values in [C, H, W], classes in [H, W]."""
+    scene: Scene = render_scene(part.seed, index, part.height, part.width, part.options)
+    occluded = np.isin(scene.instances, 1 + np.flatnonzero(scene.occlusion >= OCCLUDED))
+    return {
+        "rgb": np.rint(scene.rgb * 255).astype(np.uint8).transpose(2, 0, 1),
+        "semantics": scene.semantics.astype(np.uint8),
+        "parts": scene.parts.astype(np.uint8),
+        "depth": scene.depth[None].astype(np.float16),
+        "normals": scene.normals.astype(np.float16).transpose(2, 0, 1),
+        "edges": scene.edges[None].astype(np.uint8),
+        "saliency": scene.saliency[None].astype(np.uint8),
+        "occlusion": occluded[None].astype(np.uint8),
+    }
+
+
+def _with_bar(results: Iterable[dict[str, np.ndarray]], label: str, total: int) -> Iterable[dict[str, np.ndarray]]:
+    """The same results, with a progress bar on a terminal where rich is installed."""
+    if not sys.stderr.isatty():
+        return results
+    try:
+        from rich.console import Console
+        from rich.progress import track
+    except ImportError:
+        return results
+    return track(results, label, total, console=Console(stderr=True), transient=True)
