@@ -109,8 +109,8 @@ def read_npy(path: Path, *shapes: Sequence[int | None]) -> Tensor:
         FileNotFoundError: no such file.
         ValueError: it is broken, holds no numbers or non-finite ones, or has another shape.
     """
-    with reading(path):
-        array = np.load(path, allow_pickle=False)
+    with reading(path), path.open("rb") as file:
+        array = np.load(file, allow_pickle=False)
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{path} holds an archive of arrays, expected one array")
     return numbers(path, array, *shapes)
@@ -204,7 +204,8 @@ def read_npz(path: Path, *names: str | tuple[str, ...]) -> list[np.ndarray]:
         FileNotFoundError: no such file.
         ValueError: it is broken, or one of the arrays is not in it.
     """
-    with reading(path), np.load(path, allow_pickle=False) as arrays:
+    with reading(path), path.open("rb") as file:
+        arrays = np.load(file, allow_pickle=False)
         if isinstance(arrays, np.ndarray):
             raise ValueError("it holds one array, expected an archive of named ones")
         found = []
@@ -228,8 +229,8 @@ def read_mat(path: Path, name: str) -> Any:
         from scipy.io import loadmat
     except ImportError as error:
         raise ImportError('MATLAB files need scipy: pip install "mtl_ext[eval]"') from error
-    with reading(path):
-        variables = loadmat(path, variable_names=[name])
+    with reading(path), path.open("rb") as file:
+        variables = loadmat(file, variable_names=[name])
     if name not in variables:
         raise ValueError(f"{path} does not hold the variable {name}")
     return variables[name]
