@@ -5,6 +5,7 @@ import io
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Literal
 
 import jsonargparse
 from rich.console import Console
@@ -13,7 +14,9 @@ from mtl_ext.cli import fail
 from mtl_ext.cli.demo import demo
 from mtl_ext.cli.doctor import doctor
 from mtl_ext.cli.methods import methods
+from mtl_ext.cli.pareto import DEFAULT_METHODS, pareto
 from mtl_ext.cli.train import train
+from mtl_ext.pareto import THEORY
 from mtl_ext.trainers import TrainConfig
 
 OVERVIEW = """\
@@ -22,6 +25,7 @@ Multi-task learning optimisation: try the methods on real data, train one, see w
 examples:
   mtl-ext demo                                      compare all methods on two-digit images, a minute or two
   mtl-ext train --method PCGrad --level feature     one run, written to runs/
+  mtl-ext pareto                                    where methods end on two losses with a known Pareto front
   mtl-ext methods                                   what there is to compare
   mtl-ext doctor                                    which kernels run on this machine
 """
@@ -46,6 +50,18 @@ examples:
   mtl-ext train --config runs/UW-seed1/config.yaml --out runs/again       (the same numbers again)
 """
 
+PARETO = """\
+Minimises two losses of two parameters, whose Pareto front is known, from five starts with each method (the problem of
+the CAGrad and Nash-MTL papers), and compares the ends and the steps with what theory says of the method: that it ends
+at a Pareto-stationary point, or at the minimum of the sum of the losses, that no step conflicts with a gradient, ...
+Prints a table and writes pareto.json and pareto.png, the trajectories. Under a minute on an idle core.
+
+examples:
+  mtl-ext pareto
+  mtl-ext pareto --methods '[MGDA,NashMTL]' --steps 5000 --out pareto_long
+  mtl-ext pareto --methods all --check              (exit status 1 where a descent disagrees with theory)
+"""
+
 METHODS = """\
 Lists the methods: where each acts, what a step costs in backward passes, and what it does.
 
@@ -68,7 +84,7 @@ class HelpFormatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHe
 
 def build_parser() -> jsonargparse.ArgumentParser:
     """The parser of all commands."""
-    parser = _parser("mtl-ext {demo,train,methods,doctor} [options]", OVERVIEW, prog="mtl-ext")
+    parser = _parser("mtl-ext {demo,train,pareto,methods,doctor} [options]", OVERVIEW, prog="mtl-ext")
     commands = parser.add_subcommands(required=True, metavar="command", title="commands", description=None)
 
     command = _parser("mtl-ext demo [options]", DEMO)
@@ -84,6 +100,20 @@ def build_parser() -> jsonargparse.ArgumentParser:
     command.add_argument("--out", type=Path | None, help="folder of the run (default: runs/METHOD[-LEVEL]-seedSEED)")
     command.add_argument("--overwrite", action="store_true", help="replace the results that the folder holds")
     commands.add_subcommand("train", command, help="train one configuration")
+
+    command = _parser("mtl-ext pareto [options]", PARETO)
+    command.add_argument(
+        "--methods",
+        type=list[str] | Literal["all"],
+        default=list(DEFAULT_METHODS),
+        help="their names in brackets, or all: those whose theory is checked",
+    )
+    command.add_argument("--steps", type=int, default=1000, help="of each descent, at least 100")
+    command.add_argument("--seed", type=int, default=0, help="of random methods")
+    command.add_argument("--scale", type=float, default=0.1, help="of the first loss; 0.1 in Nash-MTL, 1 in CAGrad")
+    command.add_argument("--out", type=Path, default=Path("pareto_results"), help="folder of the results")
+    command.add_argument("--check", action="store_true", help="exit status 1 where a descent disagrees with theory")
+    commands.add_subcommand("pareto", command, help="compare where methods end with theory")
 
     commands.add_subcommand("methods", _parser("mtl-ext methods", METHODS), help="list the methods")
     commands.add_subcommand("doctor", _parser("mtl-ext doctor", DOCTOR), help="show what is built and what runs here")
@@ -106,6 +136,10 @@ def run_command(parser: jsonargparse.ArgumentParser, arguments: list[str]) -> in
     elif parsed.subcommand == "train":
         config = TrainConfig(**{field.name: options[field.name] for field in fields(TrainConfig)})
         train(console, config, options.out, options.overwrite)
+    elif parsed.subcommand == "pareto":
+        names = list(THEORY) if options.methods == "all" else options.methods
+        agrees = pareto(console, options.out, names, options.steps, options.seed, options.scale)
+        return 1 if options.check and not agrees else 0
     elif parsed.subcommand == "methods":
         methods(console)
     else:
