@@ -75,7 +75,7 @@ def test_the_product_of_the_losses_has_a_minimum_at_each_end():
     np.testing.assert_allclose(found[:, 0], [7, -7], atol=0.02)
 
 
-@pytest.mark.parametrize("name", ["EW", "UW", "MGDA", "UPGrad", "NashMTL", "FAMO"])
+@pytest.mark.parametrize("name", ["EW", "UW", "MGDA", "UPGrad", "NashMTL"])
 def test_a_descent_agrees_with_theory(name):
     toy = Toy()
     outcome = judge(toy, toy.front(), descend(toy, name, LOWER_LEFT, STEPS, THEORY[name].options), THEORY[name])

@@ -54,11 +54,14 @@ PARETO = """\
 Minimises two losses of two parameters, whose Pareto front is known, from five starts with each method (the problem of
 the CAGrad and Nash-MTL papers), and compares the ends and the steps with what theory says of the method: that it ends
 at a Pareto-stationary point, or at the minimum of the sum of the losses, that no step conflicts with a gradient, ...
-Prints a table and writes pareto.json and pareto.png, the trajectories. Under a minute on an idle core.
+Prints a table and writes pareto.json and pareto.png, the trajectories. It takes about a minute.
+
+With more than the default steps, which are then smaller, some methods stay in a valley above the front, where the
+losses are not smooth and no theory holds; their status is "not reached".
 
 examples:
   mtl-ext pareto
-  mtl-ext pareto --methods '[MGDA,NashMTL]' --steps 5000 --out pareto_long
+  mtl-ext pareto --methods '[MGDA,NashMTL]' --steps 3000 --out pareto_long
   mtl-ext pareto --methods all --check              (exit status 1 where a descent disagrees with theory)
 """
 

@@ -214,7 +214,8 @@ THEORY: dict[str, Theory] = {
     "IMTL": Theory(ANY),
     "CRMOGM": Theory(ANY),
     "DBMTL": Theory(ANY),
-    "MoCo": Theory(ANY),
+    # Without noise, gradients need no averages that forget more and more slowly; those trail behind the descent.
+    "MoCo": Theory(ANY, options={"sigma": 0.0}),
     "MoDo": Theory(ANY),
     "SDMGrad": Theory(ANY),
     "FAMO": Theory(ANY),
