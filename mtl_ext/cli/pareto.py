@@ -95,7 +95,7 @@ def results_table(runs: Runs) -> Table:
     """The table that the command prints; fits 80 columns."""
     table = Table(title="Where descents end", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.show_edge = False
-    table.add_column("method\n  from start", max_width=12, overflow="fold")
+    table.add_column("method\n  from start", width=12, overflow="fold")
     for column in ("end", "loss 1", "loss 2", "to\nfront", "to\ntheory", "step"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("status", no_wrap=True)
@@ -108,7 +108,7 @@ def results_table(runs: Runs) -> Table:
                 "{:.2f}, {:.2f}".format(*outcome.end),
                 f"{outcome.losses[0]:.2f}",
                 f"{outcome.losses[1]:.2f}",
-                f"{outcome.distance:.3f}",
+                _residual(outcome.distance),
                 _residual(outcome.end_residual),
                 _residual(outcome.step_residual),
                 f"[{colour}]{outcome.status}[/{colour}]",
