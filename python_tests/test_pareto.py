@@ -94,8 +94,8 @@ def test_another_methods_steps_are_told_apart(name):
 def test_an_end_elsewhere_is_not_called_reached():
     toy = Toy()
     front = toy.front()
-    assert judge(toy, front, descent_to(toy, 3.0, -8.4), THEORY["EW"]).status == "not reached"
-    assert judge(toy, front, descent_to(toy, 3.0, -5.0), THEORY["FAMO"]).status == "not reached"
+    assert judge(toy, front, descent_to(toy, 3.0, -8.4), THEORY["EW"]).status == "missed"
+    assert judge(toy, front, descent_to(toy, 3.0, -5.0), THEORY["FAMO"]).status == "missed"
     on_front = front.parameters[1000].tolist()
     assert judge(toy, front, descent_to(toy, *on_front), THEORY["FAMO"]).status == "reached"
     assert judge(toy, front, descent_to(toy, *on_front), None).status == "no theory"
@@ -138,7 +138,7 @@ def test_the_command_writes_a_table_and_a_figure(tmp_path, capsys):
     assert list(content["methods"]) == ["PBI", "EW"]
     descents = content["methods"]["EW"]["descents"]
     assert [tuple(descent["start"]) for descent in descents] == list(STARTS)
-    assert "not reached" in {descent["status"] for descent in descents}
+    assert "missed" in {descent["status"] for descent in descents}
     assert (out / "pareto.png").read_bytes().startswith(b"\x89PNG")
 
 

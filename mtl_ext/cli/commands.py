@@ -57,7 +57,7 @@ at a Pareto-stationary point, or at the minimum of the sum of the losses, that n
 Prints a table and writes pareto.json and pareto.png, the trajectories. It takes about a minute.
 
 With more than the default steps, which are then smaller, some methods stay in a valley above the front, where the
-losses are not smooth and no theory holds; their status is "not reached".
+losses are not smooth and no theory holds; their status is "missed".
 
 examples:
   mtl-ext pareto

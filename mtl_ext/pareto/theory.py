@@ -56,7 +56,7 @@ class Outcome:
         stationarity: the balanced minimum norm at the end, see `stationarity`.
         end_residual: distance to the nearest end that theory names, or the stationarity; None without a theory.
         step_residual: the largest of the steps that were not yet Pareto-stationary; None where nothing is checked.
-        status: ``"reached"``, ``"not reached"``, ``"step off"`` (the end is right, a step is not), or ``"no theory"``.
+        status: ``"reached"``, ``"missed"``, ``"step off"`` (the end is right, a step is not), or ``"no theory"``.
     """
 
     end: tuple[float, float]
@@ -105,7 +105,7 @@ def judge(toy: Toy, front: Front, descent: Descent, theory: Theory | None) -> Ou
         if theory.objective is not None:
             goal, tolerance = float((ends(theory, toy, front) - end).norm(dim=1).min()), theory.tolerance
         end_residual = goal
-        status = "reached" if goal <= tolerance else "not reached"
+        status = "reached" if goal <= tolerance else "missed"
         if theory.step_residual is not None:
             moving = stationarity(descent.grams, front) > STATIONARY
             residuals = theory.step_residual(descent.grams[moving], descent.weights[moving])
