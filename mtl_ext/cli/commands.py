@@ -111,7 +111,7 @@ def build_parser() -> jsonargparse.ArgumentParser:
         default=list(DEFAULT_METHODS),
         help="their names in brackets, or all: those whose theory is checked",
     )
-    command.add_argument("--steps", type=int, default=1000, help="of each descent, at least 100")
+    command.add_argument("--steps", type=int, default=1000, help="of each descent, at least 200")
     command.add_argument("--seed", type=int, default=0, help="of random methods")
     command.add_argument("--scale", type=float, default=0.1, help="of the first loss; 0.1 in Nash-MTL, 1 in CAGrad")
     command.add_argument("--out", type=Path, default=Path("pareto_results"), help="folder of the results")

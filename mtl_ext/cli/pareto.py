@@ -31,7 +31,7 @@ DEFAULT_METHODS = (
     "UPGrad",
     "FAMO",
 )
-COLOURS = {"reached": "green", "no theory": "dim"}
+COLOURS = {"reached": "green", "no claim": "dim"}
 
 # A paragraph a line: the console wraps them.
 READING = """\
@@ -83,7 +83,7 @@ def pareto(
     console.print()
     console.print(results_table(runs))
     console.print("\n" + READING, highlight=False)
-    outcomes = [outcome for found in runs.values() for _, outcome in found if outcome.status != "no theory"]
+    outcomes = [outcome for found in runs.values() for _, outcome in found if outcome.status != "no claim"]
     agreeing = sum(outcome.status == "reached" for outcome in outcomes)
     console.print(f"{agreeing} of {len(outcomes)} descents agree with theory")
     write_results(out, toy, front, runs, {"steps": steps, "seed": seed, "scale": scale})

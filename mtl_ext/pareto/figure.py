@@ -19,7 +19,7 @@ COLUMNS = 4
 EXTENT = 11.0
 FRONT_COLOUR = "#009E73"
 # Fill of the last point by status; the rest of the figure says when, not whether.
-END_COLOURS = {"reached": "white", "no theory": "lightgrey"}
+END_COLOURS = {"reached": "white", "no claim": "lightgrey"}
 FAILED_COLOUR = "#D55E00"
 TIME = "plasma_r"
 
@@ -48,7 +48,7 @@ def trajectory_figure(
         axis.plot(*front.parameters.T.numpy(), color=FRONT_COLOUR, linewidth=5, solid_capstyle="round", zorder=2)
         for descent, outcome in found:
             lines = _draw_descent(axis, descent, outcome)
-        judged = [outcome.status for _, outcome in found if outcome.status != "no theory"]
+        judged = [outcome.status for _, outcome in found if outcome.status != "no claim"]
         note = f"  {judged.count('reached')} of {len(judged)}" if judged else ""
         axis.set_title(name + note, fontsize=10.5, loc="left")
         axis.set(xlim=(-EXTENT, EXTENT), ylim=(-EXTENT, EXTENT), aspect="equal", xticks=(-7, 0, 7), yticks=(-8, 0, 8))

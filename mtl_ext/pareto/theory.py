@@ -56,7 +56,7 @@ class Outcome:
         stationarity: the balanced minimum norm at the end, see `stationarity`.
         end_residual: distance to the nearest end that theory names, or the stationarity; None without a theory.
         step_residual: the largest of the steps that were not yet Pareto-stationary; None where nothing is checked.
-        status: ``"reached"``, ``"missed"``, ``"step off"`` (the end is right, a step is not), or ``"no theory"``.
+        status: ``"reached"``, ``"missed"``, ``"step off"`` (the end is right, a step is not), or ``"no claim"``.
     """
 
     end: tuple[float, float]
@@ -99,7 +99,7 @@ def judge(toy: Toy, front: Front, descent: Descent, theory: Theory | None) -> Ou
     gradients = toy.gradients(end[None])
     still = float(stationarity(gradients @ gradients.mT, front))
     end_residual = step_residual = None
-    status = "no theory"
+    status = "no claim"
     if theory is not None:
         goal, tolerance = still, STATIONARY
         if theory.objective is not None:
