@@ -5,6 +5,7 @@ import io
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Literal
 
 import jsonargparse
 from rich.console import Console
@@ -14,10 +15,12 @@ from mtl_ext.cli.demo import demo
 from mtl_ext.cli.doctor import doctor
 from mtl_ext.cli.make_data import make
 from mtl_ext.cli.methods import methods
+from mtl_ext.cli.pareto import DEFAULT_METHODS, pareto
 from mtl_ext.cli.train import train
 from mtl_ext.data.generators import GENERATORS
 from mtl_ext.data.make_data import plan_data
 from mtl_ext.data.processes import available_cpus
+from mtl_ext.pareto import THEORY
 from mtl_ext.trainers import TrainConfig
 
 OVERVIEW = """\
@@ -27,6 +30,7 @@ examples:
   mtl-ext demo                                      compare all methods on two-digit images, a minute or two
   mtl-ext train --method PCGrad --level feature     one run, written to runs/
   mtl-ext make-data scenes --layout nyuv2 --out DIR  a synthetic data set in a published layout
+  mtl-ext pareto                                    where methods end on two losses with a known Pareto front
   mtl-ext methods                                   what there is to compare
   mtl-ext doctor                                    which kernels run on this machine
 """
@@ -64,6 +68,21 @@ examples:
   mtl-ext make-data scenes --layout nyuv2 --out data/small --train 80 --test 20 --height 96 --width 128 --seed 1
 """
 
+PARETO = """\
+Minimises two losses of two parameters, whose Pareto front is known, from five starts with each method (the problem of
+the CAGrad and Nash-MTL papers), and compares the ends and the steps with what theory says of the method: that it ends
+at a Pareto-stationary point, or at the minimum of the sum of the losses, that no step conflicts with a gradient, ...
+Prints a table and writes pareto.json and pareto.png, the trajectories. It takes about a minute.
+
+With more than the default steps, which are then smaller, some methods stay in a valley above the front, where the
+losses are not smooth and no theory holds; their status is "missed".
+
+examples:
+  mtl-ext pareto
+  mtl-ext pareto --methods '[MGDA,NashMTL]' --steps 3000 --out pareto_long
+  mtl-ext pareto --methods all --check              (exit status 1 where a descent disagrees with theory)
+"""
+
 METHODS = """\
 Lists the methods: where each acts, what a step costs in backward passes, and what it does.
 
@@ -86,7 +105,7 @@ class HelpFormatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHe
 
 def build_parser() -> jsonargparse.ArgumentParser:
     """The parser of all commands."""
-    parser = _parser("mtl-ext {demo,train,make-data,methods,doctor} [options]", OVERVIEW, prog="mtl-ext")
+    parser = _parser("mtl-ext {demo,train,make-data,pareto,methods,doctor} [options]", OVERVIEW, prog="mtl-ext")
     commands = parser.add_subcommands(required=True, metavar="command", title="commands", description=None)
 
     command = _parser("mtl-ext demo [options]", DEMO)
@@ -117,6 +136,19 @@ def build_parser() -> jsonargparse.ArgumentParser:
     command.add_argument("--workers", type=int, default=available_cpus(), help="processes that generate and write")
     command.add_argument("--overwrite", action="store_true", help="replace a data set that the folder holds")
     commands.add_subcommand("make-data", command, help="generate a data set in a published layout")
+    command = _parser("mtl-ext pareto [options]", PARETO)
+    command.add_argument(
+        "--methods",
+        type=list[str] | Literal["all"],
+        default=list(DEFAULT_METHODS),
+        help="their names in brackets, or all: those whose theory is checked",
+    )
+    command.add_argument("--steps", type=int, default=1000, help="of each descent, at least 200")
+    command.add_argument("--seed", type=int, default=0, help="of random methods")
+    command.add_argument("--scale", type=float, default=0.1, help="of the first loss; 0.1 in Nash-MTL, 1 in CAGrad")
+    command.add_argument("--out", type=Path, default=Path("pareto_results"), help="folder of the results")
+    command.add_argument("--check", action="store_true", help="exit status 1 where a descent disagrees with theory")
+    commands.add_subcommand("pareto", command, help="compare where methods end with theory")
 
     commands.add_subcommand("methods", _parser("mtl-ext methods", METHODS), help="list the methods")
     commands.add_subcommand("doctor", _parser("mtl-ext doctor", DOCTOR), help="show what is built and what runs here")
@@ -143,6 +175,10 @@ def run_command(parser: jsonargparse.ArgumentParser, arguments: list[str]) -> in
         names = ("generator", "layout", "train", "val", "test", "height", "width", "seed")
         plan = plan_data(**{name: options[name] for name in names})
         make(console, plan, options.out, options.workers, options.overwrite)
+    elif parsed.subcommand == "pareto":
+        chosen = list(THEORY) if options.methods == "all" else options.methods
+        agrees = pareto(console, options.out, chosen, options.steps, options.seed, options.scale)
+        return 1 if options.check and not agrees else 0
     elif parsed.subcommand == "methods":
         methods(console)
     else:
