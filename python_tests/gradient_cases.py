@@ -74,10 +74,7 @@ CASES = {
         lambda k: methods.ConFIG(),
         config_value,
         "Eq. 2 with numpy's pinv",
-        bad_options=(
-            ({"reduction": "max"}, "reduction is 'max'"),
-            ({"preference": [1.0, 0.0]}, r"preference\[1\] is 0.0, expected a number above 0"),
-        ),
+        bad_options=(({"preference": [1.0, 0.0]}, r"preference\[1\] is 0.0, expected a number above 0"),),
     ),
     "CosReg": MethodCase(
         lambda k: methods.CosReg(),
@@ -92,8 +89,8 @@ CASES = {
         weighs=False,
         single_weight=0.1,
         bad_options=(
-            ({"num_tasks": 0}, "num_tasks is 0"),
             ({"num_tasks": 2, "beta": 1.0}, "beta is 1.0, .* below 1"),
+            ({"num_tasks": 2, "sigma": -0.5}, "sigma is -0.5"),
         ),
     ),
     "ExcessMTL": MethodCase(
@@ -114,6 +111,7 @@ CASES = {
         weighs=False,
         bad_options=(
             ({"f": "step"}, "f is 'step', expected one of 'linear', 'sigmoid'"),
+            ({"kappa": -1.0}, "kappa is -1.0"),
             ({"leak": [0.0, 1.5]}, r"leak\[1\] is 1.5, expected a number at least 0 and at most 1"),
         ),
     ),
@@ -132,7 +130,7 @@ CASES = {
         single_weight=None,
         bad_options=(
             ({"num_tasks": 2, "beta": 0.0}, "beta is 0.0, expected a number above 0 and at most 1"),
-            ({"num_tasks": 2, "rho": -1.0}, "rho is -1.0"),
+            *(({"num_tasks": 2, name: -1.0}, f"{name} is -1.0") for name in ("sigma", "gamma", "sigma_gamma", "rho")),
         ),
     ),
     "MoDo": MethodCase(
@@ -140,7 +138,7 @@ CASES = {
         modo_value,
         "Algorithm 1 in numpy, with a projection by bisection",
         scale_free=False,
-        bad_options=(({"num_tasks": 2, "gamma": -1.0}, "gamma is -1.0"),),
+        bad_options=tuple(({"num_tasks": 2, name: -1.0}, f"{name} is -1.0") for name in ("gamma", "rho")),
     ),
     "PCD": MethodCase(
         lambda k: methods.PCD(k),
@@ -149,6 +147,8 @@ CASES = {
         scale_free=False,
         order="the first task is the primary one",
         bad_options=(
+            ({"num_tasks": 2, "primary": []}, r"primary is \[\], expected at least one"),
+            ({"num_tasks": 2, "primary": 2}, "primary is 2, expected a number at least 0 and at most 1"),
             ({"num_tasks": 2, "tau": 1.5}, "tau is 1.5"),
             ({"num_tasks": 2, "beta": 1.0}, "beta is 1.0, .* below 1"),
         ),
@@ -159,13 +159,16 @@ CASES = {
         "softmax of the first normal draw of seed 0, in numpy",
         order="weights are drawn in the order of the tasks",
         untraced="torch.Generator",
-        bad_options=(({"reduction": "max"}, "reduction is 'max'"),),
     ),
     "SDMGrad": MethodCase(
         lambda k: methods.SDMGrad(k),
         sdmgrad_value,
         "the paper's iteration in numpy, with a projection by bisection",
-        bad_options=(({"num_tasks": 2, "iterations": 0}, "iterations is 0"),),
+        bad_options=(
+            ({"num_tasks": 2, "lam": -1.0}, "lam is -1.0"),
+            ({"num_tasks": 2, "lr": -1.0}, "lr is -1.0"),
+            ({"num_tasks": 2, "iterations": 0}, "iterations is 0"),
+        ),
     ),
     "TrimmedMean": MethodCase(
         lambda k: methods.TrimmedMean(),

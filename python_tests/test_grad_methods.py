@@ -94,13 +94,6 @@ def test_random_weights_equal_torchjd(torchjd):
     torch.testing.assert_close(grad, expected)
 
 
-@pytest.mark.parametrize("name", ["RGW", "MGDA", "Krum"])
-def test_reduction_is_a_factor_of_k(name):
-    method = methods.METHODS[name]
-    mean, total = (combined(method(reduction=reduction), matrix(0))[0] for reduction in ("mean", "sum"))
-    torch.testing.assert_close(total, 5 * mean)
-
-
 @pytest.mark.parametrize("leak", [None, [0.0, 0.3, 1.0, 0.5, 0.1]])
 def test_graddrop_operator_equals_torchjd(torchjd, leak):
     jacobian = matrix(2, columns=1000, dtype=torch.float32)
@@ -419,5 +412,5 @@ def test_pcd_takes_names_and_sums_several_primaries():
     PCD(4, primary=["c", "a"], tau=0.2).backward(losses, shared=[x])
     merged = torch.stack([jacobian[0] + jacobian[2], jacobian[1], jacobian[3]])
     torch.testing.assert_close(x.grad, combined(PCD(3, tau=0.2), merged)[0])
-    with pytest.raises(ValueError, match=r"primary is 'e', expected names or indices of the losses \['a', 'b', 'c'"):
+    with pytest.raises(ValueError, match=r"primary is \['e'\], expected names or indices of the losses \['a', 'b'"):
         PCD(4, primary="e").backward(dict(zip("abcd", jacobian @ x, strict=True)), shared=[x])

@@ -81,10 +81,10 @@ def test_weights_are_found_without_a_branch_in_python(name):
     torch._dynamo.reset()
     method, reference = CASES[name].build(4), CASES[name].build(4)
     losses = torch.arange(1.0, 5.0, dtype=torch.float64)
-    traced = torch.compile(method.task_weights, fullgraph=True, backend="aot_eager")
+    traced = torch.compile(method.applied_weights, fullgraph=True, backend="aot_eager")
     for seed in range(2):
         gram = jacobian(seed) @ jacobian(seed).T
-        torch.testing.assert_close(traced(gram, losses), reference.task_weights(gram, losses))
+        torch.testing.assert_close(traced(gram, losses), reference.applied_weights(gram, losses))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,5 +1,7 @@
 """Every method's row, and what all methods have in common."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ NAMES = sorted(CASES)
 GRADIENT_METHODS = [name for name in NAMES if issubclass(methods.METHODS[name], GradMethod)]
 SCALE_FREE = [name for name in NAMES if CASES[name].scale_free]
 LEVELS = ("shared", "features", "both")
+COMMON_OPTIONS = ("num_tasks", "reduction", "weight_heads", "generator", "seed", "nonfinite")
 
 
 def combined(method, jacobian, values=None):
@@ -99,9 +102,21 @@ def test_state_of_a_used_instance_continues_bit_for_bit(name, level):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_bad_options_are_named(name):
-    for options, message in CASES[name].bad_options:
+    parameters = inspect.signature(methods.METHODS[name]).parameters
+    required = {"num_tasks": 2} if "num_tasks" in parameters else {}
+    common = {"num_tasks": 0, "reduction": "max", "nonfinite": "hope"}
+    tried = [({**required, option: value}, f"{option} is {value!r}") for option, value in common.items()]
+    tried = [(options, message) for options, message in tried if options.keys() <= parameters.keys()]
+    for options, message in (*tried, *CASES[name].bad_options):
         with pytest.raises(ValueError, match=message):
             methods.METHODS[name](**options)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_of_a_methods_own_has_a_bad_value_that_is_named(name):
+    own = [p for p in inspect.signature(methods.METHODS[name]).parameters.values() if p.name not in COMMON_OPTIONS]
+    checked = {option for options, _ in CASES[name].bad_options for option in options}
+    assert [p.name for p in own if p.annotation is not bool and p.name not in checked] == []
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -34,15 +34,13 @@ class AlignedMTL(GramMethod):
         weight_heads: bool = False,
         nonfinite: str = "raise",
     ) -> None:
-        super().__init__(weight_heads=weight_heads, nonfinite=nonfinite)
+        super().__init__(reduction=reduction, weight_heads=weight_heads, nonfinite=nonfinite)
         check_choice("scale_mode", scale_mode, ("min", "median", "rmse"))
-        check_choice("reduction", reduction, ("sum", "mean"))
         self.scale_mode = scale_mode
         self.preference = checked_preference(preference)
-        self.reduction = reduction
 
     def task_weights(self, gram: Tensor, losses: Tensor) -> Tensor:
         """The balanced weights."""
         preference = preference_vector(self.preference, gram, 1.0)
         weights, _, _ = ops.aligned(gram, self.scale_mode, self.eps, preference)
-        return weights / len(gram) if self.reduction == "mean" else weights
+        return weights

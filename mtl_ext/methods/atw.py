@@ -20,6 +20,7 @@ class ATW(UW):
     Args:
         num_tasks: K.
         decay: of the moving average, per step.
+        reduction: ``"sum"`` as above, or ``"mean"``: divided by K.
         nonfinite: see `Method`.
 
     Attributes:
@@ -29,8 +30,10 @@ class ATW(UW):
     first: Tensor
     average: Tensor
 
-    def __init__(self, num_tasks: int, *, decay: float = 0.99, nonfinite: str = "raise") -> None:
-        super().__init__(num_tasks, nonfinite=nonfinite)
+    def __init__(
+        self, num_tasks: int, *, decay: float = 0.99, reduction: str = "sum", nonfinite: str = "raise"
+    ) -> None:
+        super().__init__(num_tasks, reduction=reduction, nonfinite=nonfinite)
         check_range("decay", decay, 0.0, 1.0)
         self.decay = decay
         self.register_buffer("first", torch.full((num_tasks,), torch.nan, dtype=torch.float64))

@@ -36,6 +36,9 @@ class Method(nn.Module):
     models fail in the second pass: build the method before a compiled model's first call.
 
     Args:
+        reduction: whether the tasks' losses or gradients are added, ``"sum"``, or averaged, ``"mean"``, 1 / K of that:
+            peers differ by this factor. Each method says what its formula gives, and has its authors' choice as
+            default. None: what the formula gives.
         nonfinite: what happens when a loss or a task's gradient is NaN or infinite. ``"raise"``: NonFiniteError, before
             the shared parameters' ``.grad`` is touched (on CUDA, where looking would stall the device, weights of 0 and
             the error at the next call, or by `check`). ``"skip"``: the step adds nothing to any ``.grad`` and returns
@@ -44,6 +47,7 @@ class Method(nn.Module):
             GradScaler to find.
 
     Attributes:
+        formula_gives: the ``reduction`` that the formula as it is written stands for.
         level: ``"loss"`` (one backward pass) or ``"gradient"`` (one per task, to the shared parameters or to the
             features).
         batches: how many batches a step takes; with more than one, `backward` takes a sequence of so many losses, and
@@ -54,13 +58,16 @@ class Method(nn.Module):
         gram: [K, K] float64, the Gram matrix of the last call; None before, and for methods that do not need it.
     """
 
+    formula_gives: ClassVar[str] = "sum"
     level: ClassVar[str]
     batches: ClassVar[int] = 1
     second_look: ClassVar[bool] = False
     wants_performance: ClassVar[bool] = False
 
-    def __init__(self, *, nonfinite: str = "raise") -> None:
+    def __init__(self, *, reduction: str | None = None, nonfinite: str = "raise") -> None:
         super().__init__()
+        self.reduction = self.formula_gives if reduction is None else reduction
+        check_choice("reduction", self.reduction, ("sum", "mean"))
         check_choice("nonfinite", nonfinite, ("raise", "skip", "propagate"))
         self.nonfinite = nonfinite
         self.gram: Tensor | None = None
@@ -157,6 +164,12 @@ class Method(nn.Module):
             event.record()
             self._pending = (pinned, event, names, text)
 
+    def reduction_factor(self, num_tasks: int) -> float:
+        """What the formula is to be multiplied by to give ``reduction``: 1, K or 1 / K."""
+        if self.reduction == self.formula_gives:
+            return 1.0
+        return num_tasks if self.reduction == "sum" else 1 / num_tasks
+
     def _skips(self, losses: TaskLosses) -> bool:
         """Judges the losses before anything is done; True: leave the step out."""
         self.check()
@@ -171,14 +184,11 @@ class RandomMethod(Method):
     Args:
         generator: CPU generator to draw from; by default a new one, seeded with ``seed``.
         seed: of the default generator.
-        nonfinite: see `Method`.
         options: of the other base class.
     """
 
-    def __init__(
-        self, *, generator: torch.Generator | None = None, seed: int = 0, nonfinite: str = "raise", **options: Any
-    ) -> None:
-        super().__init__(nonfinite=nonfinite, **options)
+    def __init__(self, *, generator: torch.Generator | None = None, seed: int = 0, **options: Any) -> None:
+        super().__init__(**options)
         self.generator = torch.Generator().manual_seed(seed) if generator is None else generator
 
     def get_extra_state(self) -> Tensor:

@@ -27,6 +27,8 @@ class CAGrad(GramMethod):
         status: of the last solution, see :func:`mtl_ext.ops.cagrad`.
     """
 
+    formula_gives = "mean"
+
     def __init__(
         self,
         *,
@@ -36,18 +38,15 @@ class CAGrad(GramMethod):
         weight_heads: bool = False,
         nonfinite: str = "raise",
     ) -> None:
-        super().__init__(weight_heads=weight_heads, nonfinite=nonfinite)
+        super().__init__(reduction=reduction, weight_heads=weight_heads, nonfinite=nonfinite)
         check_range("c", c, 0.0)
         check_choice("rescale", rescale, (0, 1, 2))
-        check_choice("reduction", reduction, ("sum", "mean"))
         self.c = c
         self.rescale = rescale
-        self.reduction = reduction
         self.status: Tensor | None = None
 
     def task_weights(self, gram: Tensor, losses: Tensor) -> Tensor:
         """The solver's weights, rescaled; 0 where there are none."""
         weights, _, self.status = ops.cagrad(gram, self.c, self.eps)
         factor = (1.0, 1 / (1 + self.c**2), 1 / (1 + self.c))[self.rescale]
-        factor *= len(gram) if self.reduction == "sum" else 1
         return weights.where(self.status == 0, 0.0) * factor

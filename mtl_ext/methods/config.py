@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mtl_ext.methods.base import check_choice
 from mtl_ext.methods.grad_method import GramMethod, checked_preference, preference_vector
 
 
@@ -35,10 +34,8 @@ class ConFIG(GramMethod):
         weight_heads: bool = False,
         nonfinite: str = "raise",
     ) -> None:
-        super().__init__(weight_heads=weight_heads, nonfinite=nonfinite)
-        check_choice("reduction", reduction, ("sum", "mean"))
+        super().__init__(reduction=reduction, weight_heads=weight_heads, nonfinite=nonfinite)
         self.preference = checked_preference(preference, open_low=True)
-        self.reduction = reduction
 
     def task_weights(self, gram: Tensor, losses: Tensor) -> Tensor:
         """The coefficients of the projections' sum along u."""
@@ -55,5 +52,4 @@ class ConFIG(GramMethod):
         scaled = torch.where(kept, components / values, 0.0)
         length = (scaled * components).sum().sqrt()
         beta = torch.where(length > 0, vectors @ scaled * inverse / length, 0.0)
-        weights = (gram @ beta).sum() * beta
-        return weights / num_tasks if self.reduction == "mean" else weights
+        return (gram @ beta).sum() * beta

@@ -20,12 +20,14 @@ class COSMOS(LossMethod):
         num_tasks: K.
         preference: r, K numbers, at least 0; 1 / K by default.
         lambda_: of the cosine; set it for the losses at hand (TorchJD has no default).
+        reduction: ``"mean"`` as above and in TorchJD, since r sums to 1; or ``"sum"``: times K.
         nonfinite: see `Method`.
 
     Attributes:
         preference: [K] float64.
     """
 
+    formula_gives = "mean"
     preference: Tensor
 
     def __init__(
@@ -34,9 +36,10 @@ class COSMOS(LossMethod):
         *,
         preference: Sequence[float] | Tensor | None = None,
         lambda_: float = 1.0,
+        reduction: str = "mean",
         nonfinite: str = "raise",
     ) -> None:
-        super().__init__(num_tasks=num_tasks, nonfinite=nonfinite)
+        super().__init__(num_tasks=num_tasks, reduction=reduction, nonfinite=nonfinite)
         check_range("lambda_", lambda_, 0.0)
         self.lambda_ = lambda_
         preference = [1 / num_tasks] * num_tasks if preference is None else preference

@@ -19,19 +19,23 @@ class CosReg(Method):
     features, through the heads alone, and what arrives at the features joins the trunk's one backward pass. Operators
     without a second derivative are not allowed on the way, and what torch.compile makes of a model is one (but for its
     backend "eager"): leave uncompiled what is on the way. With one task, or where a gradient is 0, the cosines are 0.
-    Penalties join the losses, not the cosines. ``combine=False`` is refused: the cosines are those of one batch. The
-    weights are 1.
+    Penalties join the losses, not the cosines. ``combine=False`` is refused: the cosines are those of one batch. All
+    weights are equal.
 
     Args:
         c: strength, at least 0.
         detach_heads: let the regulariser train the shared parameters only (at feature level: the trunk).
+        reduction: ``"sum"`` as in the paper, or ``"mean"``: all of it divided by K, the regulariser included, so that c
+            keeps its meaning.
         nonfinite: see `Method`; ``"skip"`` also waits for the gradients.
     """
 
     level = "gradient"
 
-    def __init__(self, *, c: float = 10.0, detach_heads: bool = False, nonfinite: str = "raise") -> None:
-        super().__init__(nonfinite=nonfinite)
+    def __init__(
+        self, *, c: float = 10.0, detach_heads: bool = False, reduction: str = "sum", nonfinite: str = "raise"
+    ) -> None:
+        super().__init__(reduction=reduction, nonfinite=nonfinite)
         check_range("c", c, 0.0)
         self.c = c
         self.detach_heads = detach_heads
@@ -67,7 +71,7 @@ class CosReg(Method):
         if self.nonfinite == "skip" and not propagates and not bool(self.gram.isfinite().all()):
             return torch.zeros_like(task_losses.values)
         self._backward(task_losses, gram, targets, boundary, options)
-        return torch.ones_like(task_losses.values)
+        return torch.full_like(task_losses.values, self.reduction_factor(len(task_losses)))
 
     def _backward(
         self,
@@ -78,13 +82,16 @@ class CosReg(Method):
         options: StepOptions,
     ) -> None:
         """One pass of everything: losses, regulariser, penalties."""
+        factor = self.reduction_factor(len(losses))
+        scale = factor * (losses.values.new_ones(()) if losses.scale is None else losses.scale)
         roots = list(losses.tensors)
-        cotangents = [losses.cotangent(k) for k in range(len(losses))]
+        cotangents = [scale.to(loss.dtype).reshape(loss.shape) for loss in roots]
         rows = penalty_cotangents(options.penalties, losses, boundary)
-        extra = [(z, row[p]) for row in rows for p, z in enumerate(boundary) if row[p] is not None]
+        terms = [(z, row[p]) for row in rows for p, z in enumerate(boundary)]
+        extra = [(z, factor * term) for z, term in terms if term is not None]
         regulariser = self.c * mean_squared_cosine(gram)
         if regulariser.requires_grad:
-            scale = regulariser.new_ones(()) if losses.scale is None else losses.scale.to(regulariser.dtype)
+            scale = scale.to(regulariser.dtype)
             if self.detach_heads:
                 grads = torch.autograd.grad(regulariser, targets, scale, retain_graph=True, allow_unused=True)
                 extra += [(target, grad) for target, grad in zip(targets, grads, strict=True) if grad is not None]

@@ -12,10 +12,11 @@ class CRMOGM(GramMethod):
     """A moving average of another method's weights (Zhou et al. 2022): ``w <- alpha w + (1 - alpha) w_method``.
 
     It makes the weights nearly independent of the batch's noise, which convergence proofs need. The first call's are
-    the method's own. TorchJD does the same on top of any weighting.
+    the method's own. There is no ``reduction``: the other method's is part of the weights that are averaged. TorchJD
+    does the same on top of any weighting.
 
     Args:
-        method: whose weights are averaged; `MGDA` by default. Its `task_weights` sees the whole Gram matrix.
+        method: whose weights are averaged; `MGDA` by default. Its `applied_weights` sees the whole Gram matrix.
         alpha: share of the earlier weights.
         weight_heads: see `GradMethod`.
         nonfinite: see `Method`; the inner method's own setting has no effect.
@@ -44,7 +45,7 @@ class CRMOGM(GramMethod):
     def task_weights(self, gram: Tensor, losses: Tensor) -> Tensor:
         """The averaged weights."""
         self.method.eps = self.eps
-        new = self.method.task_weights(gram, losses)
+        new = self.method.applied_weights(gram, losses)
         if self.average is None:
             self.average = torch.full_like(new, torch.nan)
         elif len(self.average) != len(new):

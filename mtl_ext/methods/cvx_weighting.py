@@ -22,6 +22,8 @@ class CvxWeighting(GramMethod):
             `minimum_norm_layer`, for the K of the first step (MGDA).
         parameter: what the layer's parameter is. ``"root"``: the symmetric A with ``A A = G``, as cvxpy's rules for
             parameters (DPP) ask for ``w^T G w = sum_squares(A @ w)``; ``"gram"``: G itself.
+        reduction: ``"mean"``: the layer's weights as they are (those of `minimum_norm_layer` sum to 1); or ``"sum"``:
+            times K.
         weight_heads: see `GradMethod`.
         nonfinite: see `Method`.
 
@@ -29,19 +31,24 @@ class CvxWeighting(GramMethod):
         ImportError: without a layer, and cvxpylayers is not installed.
     """
 
+    formula_gives = "mean"
+
     def __init__(
         self,
         layer: nn.Module | None = None,
         *,
         parameter: str = "root",
+        reduction: str = "mean",
         weight_heads: bool = False,
         nonfinite: str = "raise",
     ) -> None:
-        super().__init__(weight_heads=weight_heads, nonfinite=nonfinite)
+        super().__init__(reduction=reduction, weight_heads=weight_heads, nonfinite=nonfinite)
         check_choice("parameter", parameter, ("root", "gram"))
         self.parameter = parameter
         if layer is None:
             import_cvxpylayers()
+        elif not isinstance(layer, nn.Module):
+            raise ValueError(f"layer is {layer!r}, expected a CvxpyLayer")
         # A layer is a problem, no state: in a list it stays out of the state_dict.
         self._layers = [] if layer is None else [layer]
 

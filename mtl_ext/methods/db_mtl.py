@@ -24,6 +24,8 @@ class DBMTL(GradMethod):
         num_tasks: K.
         beta: how much of the averages is kept, in [0, 1).
         sigma: by which power of t that share falls, at least 0.
+        reduction: ``"sum"`` as in the paper and LibMTL, or ``"mean"``: combination and returned weights divided by K,
+            as for the mean of the log-losses.
         weight_heads: train the heads on the logarithms of their losses, as in the paper.
         nonfinite: see `Method`.
 
@@ -39,10 +41,11 @@ class DBMTL(GradMethod):
         *,
         beta: float = 0.9,
         sigma: float = 0.0,
+        reduction: str = "sum",
         weight_heads: bool = True,
         nonfinite: str = "raise",
     ) -> None:
-        super().__init__(weight_heads=weight_heads, nonfinite=nonfinite)
+        super().__init__(reduction=reduction, weight_heads=weight_heads, nonfinite=nonfinite)
         check_range("num_tasks", num_tasks, 1)
         check_range("beta", beta, 0.0, 1.0, open_high=True)
         check_range("sigma", sigma, 0.0)
@@ -60,6 +63,7 @@ class DBMTL(GradMethod):
         averages = self.averages.average_in(gradients, keep, (1 - keep) * slopes / scale, usable)
         self.steps.copy_(torch.where(usable == 1, step, self.steps))
         norms = ops.gram(averages, len(losses)).diagonal().sqrt()
-        factors = torch.where(norms > 0, norms.max() / norms, 0.0)
+        reduction = self.reduction_factor(len(losses))
+        factors = torch.where(norms > 0, reduction * norms.max() / norms, 0.0)
         gradients.write(combined_states(averages, gradients, factors * scale), usable.reshape(1))
-        return torch.where(usable == 1, slopes, usable)
+        return torch.where(usable == 1, reduction * slopes, usable)

@@ -20,6 +20,7 @@ class DTP(LossMethod):
         num_tasks: K.
         gamma: focusing; the larger, the less an easy task weighs.
         momentum: share of the earlier kappa in the new one (the paper's 1 - alpha); 0 forgets it.
+        reduction: ``"sum"`` as above, or ``"mean"``: divided by K.
         nonfinite: see `Method`.
 
     Attributes:
@@ -29,8 +30,16 @@ class DTP(LossMethod):
     wants_performance = True
     performance: Tensor
 
-    def __init__(self, num_tasks: int, *, gamma: float = 2.0, momentum: float = 0.0, nonfinite: str = "raise") -> None:
-        super().__init__(num_tasks=num_tasks, nonfinite=nonfinite)
+    def __init__(
+        self,
+        num_tasks: int,
+        *,
+        gamma: float = 2.0,
+        momentum: float = 0.0,
+        reduction: str = "sum",
+        nonfinite: str = "raise",
+    ) -> None:
+        super().__init__(num_tasks=num_tasks, reduction=reduction, nonfinite=nonfinite)
         check_range("gamma", gamma, 0.0)
         check_range("momentum", momentum, 0.0, 1.0)
         self.gamma = gamma

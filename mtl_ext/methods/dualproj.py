@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mtl_ext import ops
-from mtl_ext.methods.base import check_choice, check_range
+from mtl_ext.methods.base import check_range
 from mtl_ext.methods.grad_method import GramMethod, checked_preference, preference_vector
 
 
@@ -18,12 +18,14 @@ class DualProj(GramMethod):
     an absolute 1e-4.
 
     Args:
-        preference: p, K numbers from 0 on; None: ``1/K`` (``1`` with ``reduction="sum"``).
+        preference: p, K numbers from 0 on; None: ``1/K``.
         reg_eps: added to the diagonal of ``G / tr G``.
-        reduction: ``"mean"``, or ``"sum"``; of the default preference only.
+        reduction: ``"mean"`` as above and in the peers, or ``"sum"``: times K.
         weight_heads: see `GradMethod`.
         nonfinite: see `Method`.
     """
+
+    formula_gives = "mean"
 
     def __init__(
         self,
@@ -34,12 +36,10 @@ class DualProj(GramMethod):
         weight_heads: bool = False,
         nonfinite: str = "raise",
     ) -> None:
-        super().__init__(weight_heads=weight_heads, nonfinite=nonfinite)
-        check_choice("reduction", reduction, ("sum", "mean"))
+        super().__init__(reduction=reduction, weight_heads=weight_heads, nonfinite=nonfinite)
         check_range("reg_eps", reg_eps, 0.0)
         self.preference = checked_preference(preference)
         self.reg_eps = reg_eps
-        self.reduction = reduction
 
     def lower_bounds(self, preference: Tensor) -> Tensor:
         """The problems' lower bounds [M, K] for preferences [K]; their solutions are added."""
@@ -48,8 +48,7 @@ class DualProj(GramMethod):
     def task_weights(self, gram: Tensor, losses: Tensor) -> Tensor:
         """The weights of the projections."""
         num_tasks = len(gram)
-        equal = 1.0 if self.reduction == "sum" else 1 / num_tasks
-        preference = preference_vector(self.preference, gram, equal)
+        preference = preference_vector(self.preference, gram, 1 / num_tasks)
         # Products of float32 gradients leave a Gram matrix of dependent gradients indefinite by their rounding.
         rounding = num_tasks * min(self.eps, torch.finfo(torch.float32).eps)
         ridge = rounding * gram.diagonal() + self.reg_eps * gram.trace()

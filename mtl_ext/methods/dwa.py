@@ -15,20 +15,29 @@ class DWA(LossMethod):
     each; the weights are 1 in the first two. With a window of n steps instead, L(t-1) is the mean of the last n losses,
     this step's included, and L(t-2) that of the n before; the weights are 1 in the first 2 n - 1 steps.
 
-    Peers differ: nash-mtl has a window of 25 whose history starts with ones, and divides by K.
+    Peers differ: nash-mtl has a window of 25 whose history starts with ones, and takes the mean.
 
     Args:
         num_tasks: K.
         temperature: T; the larger, the more equal the weights.
         window: steps per mean; 0 for epochs.
+        reduction: ``"sum"``, weights that sum to K, as in the paper; or ``"mean"``: to 1, as nash-mtl has it.
         nonfinite: see `Method`.
     """
 
     averages: Tensor
     recent: Tensor
 
-    def __init__(self, num_tasks: int, *, temperature: float = 2.0, window: int = 0, nonfinite: str = "raise") -> None:
-        super().__init__(num_tasks=num_tasks, nonfinite=nonfinite)
+    def __init__(
+        self,
+        num_tasks: int,
+        *,
+        temperature: float = 2.0,
+        window: int = 0,
+        reduction: str = "sum",
+        nonfinite: str = "raise",
+    ) -> None:
+        super().__init__(num_tasks=num_tasks, reduction=reduction, nonfinite=nonfinite)
         check_range("temperature", temperature, 0.0, open_low=True)
         check_range("window", window, 0)
         self.temperature = temperature

@@ -13,18 +13,19 @@ class ExcessMTL(GradMethod):
     """Robust multi-task learning with excess risks (He et al. 2024, Eq. 6-9): tasks far from their optimum gain weight.
 
     With S_k the running sum of task k's squared gradients, element by element, its excess risk is estimated by
-    ``r_k = sum(g_k^2 / sqrt(S_k + 1e-7))``. The weights are ``p_k <- p_k exp(eta r_k / r0_k)``, normalised, r0 being
-    the estimate of the first step. Peers differ in that step, see ``first_step``. The state takes as much memory as the
-    K gradients; at feature level it belongs to the places in the batch, see `GradientState`. Because of 1e-7, the scale
-    of the gradients matters where their squares are that small.
+    ``r_k = sum(g_k^2 / sqrt(S_k + 1e-7))``. The weights are ``p_k <- p_k exp(eta r_k / r0_k)``, normalised to sum 1 and
+    1/K at first, r0 being the estimate of the first step. Peers differ in that step, see ``first_step``. The state
+    takes as much memory as the K gradients; at feature level it belongs to the places in the batch, see
+    `GradientState`. Because of 1e-7, the scale of the gradients matters where their squares are that small.
 
     Args:
         num_tasks: K.
         step_size: eta, above 0; None: 1e-2 with ``"keep"``, 1.0 with ``"raw"``, as the peers have it.
-        first_step: ``"keep"`` (LibMTL): the first step only sets r0 (of which at least 1e-7 is used); p starts at 1
-            and sums to K. ``"raw"`` (TorchJD): the first step sets r0 and updates p with r itself, later ones with
-            ``r / (r0 + 1e-7)``; p starts at 1/K and sums to 1.
+        first_step: ``"keep"`` (LibMTL): the first step only sets r0, of which at least 1e-7 is used. ``"raw"``
+            (TorchJD): the first step sets r0 and updates p with r itself, later ones with ``r / (r0 + 1e-7)``.
         warmup: how many steps leave p as it is; r0 is then the mean of their estimates, in both forms.
+        reduction: ``"sum"``: weights K p, or ``"mean"``: p itself; None: as the peers have it, the sum with
+            ``"keep"`` and the mean with ``"raw"``.
         weight_heads: weigh the heads' losses as well, as in the paper.
         nonfinite: see `Method`.
 
@@ -34,6 +35,7 @@ class ExcessMTL(GradMethod):
         steps: float64, steps done.
     """
 
+    formula_gives = "mean"
     weights: Tensor
     first: Tensor
     steps: Tensor
@@ -45,10 +47,13 @@ class ExcessMTL(GradMethod):
         step_size: float | None = None,
         first_step: str = "keep",
         warmup: int = 0,
+        reduction: str | None = None,
         weight_heads: bool = True,
         nonfinite: str = "raise",
     ) -> None:
-        super().__init__(weight_heads=weight_heads, nonfinite=nonfinite)
+        if reduction is None:
+            reduction = "sum" if first_step == "keep" else "mean"
+        super().__init__(reduction=reduction, weight_heads=weight_heads, nonfinite=nonfinite)
         check_range("num_tasks", num_tasks, 1)
         check_choice("first_step", first_step, ("keep", "raw"))
         check_range("warmup", warmup, 0)
@@ -56,8 +61,7 @@ class ExcessMTL(GradMethod):
         check_range("step_size", self.step_size, 0.0, open_low=True)
         self.first_step = first_step
         self.warmup = warmup
-        self.total = num_tasks if first_step == "keep" else 1
-        self.register_buffer("weights", torch.full((num_tasks,), self.total / num_tasks, dtype=torch.float64))
+        self.register_buffer("weights", torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64))
         self.register_buffer("first", torch.zeros(num_tasks, dtype=torch.float64))
         self.register_buffer("steps", torch.zeros((), dtype=torch.float64))
         self.squares = GradientState("ExcessMTL")
@@ -67,7 +71,7 @@ class ExcessMTL(GradMethod):
         updated, first = self._updated(self._risks(gradients, usable))
         for buffer, value in ((self.weights, updated), (self.first, first), (self.steps, self.steps + 1)):
             buffer.copy_(torch.where(usable == 1, value, buffer))
-        weights = torch.where(usable == 1, self.weights, usable)
+        weights = torch.where(usable == 1, self.reduction_factor(len(losses)) * self.weights, usable)
         gradients.combine(weights)
         return weights
 
@@ -92,6 +96,6 @@ class ExcessMTL(GradMethod):
         waiting = max(self.warmup, 1 if keep else 0)
         collecting = self.steps < max(waiting, 1)
         ratios = risks / (self.first.clamp_min(1e-7) if keep else self.first + 1e-7)
-        updated = (self.weights.log() + self.step_size * torch.where(collecting, risks, ratios)).softmax(0) * self.total
+        updated = (self.weights.log() + self.step_size * torch.where(collecting, risks, ratios)).softmax(0)
         first = torch.where(collecting, self.first + risks / max(waiting, 1), self.first)
         return torch.where(self.steps < waiting, self.weights, updated), first

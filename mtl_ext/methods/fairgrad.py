@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from mtl_ext import ops
-from mtl_ext.methods.base import check_choice, check_range
+from mtl_ext.methods.base import check_range
 from mtl_ext.methods.grad_method import GramMethod, shortened
 from mtl_ext.ops.kxk import SOLVED
 
@@ -20,13 +20,15 @@ class FairGrad(GramMethod):
     Args:
         alpha: fairness, above 0; the authors take 2 for NYUv2.
         max_norm: bound on the length of the combination, as in the authors' code; None: no bound.
-        reduction: ``"sum"`` as in the authors' code: times K, or ``"mean"``: the weights themselves.
+        reduction: ``"sum"`` as in the authors' code: times K, before the bound; or ``"mean"``: the weights themselves.
         weight_heads: see `GradMethod`.
         nonfinite: see `Method`.
 
     Attributes:
         status: of the last solution, see :func:`mtl_ext.ops.fairgrad`.
     """
+
+    formula_gives = "mean"
 
     def __init__(
         self,
@@ -37,20 +39,19 @@ class FairGrad(GramMethod):
         weight_heads: bool = True,
         nonfinite: str = "raise",
     ) -> None:
-        super().__init__(weight_heads=weight_heads, nonfinite=nonfinite)
+        super().__init__(reduction=reduction, weight_heads=weight_heads, nonfinite=nonfinite)
         check_range("alpha", alpha, 0.0, open_low=True)
-        check_choice("reduction", reduction, ("sum", "mean"))
         if max_norm is not None:
             check_range("max_norm", max_norm, 0.0, open_low=True)
         self.alpha = alpha
         self.max_norm = max_norm
-        self.reduction = reduction
         self.status: Tensor | None = None
 
     def task_weights(self, gram: Tensor, losses: Tensor) -> Tensor:
-        """The alpha-fair weights, bounded."""
+        """The alpha-fair weights."""
         weights, _, self.status = ops.fairgrad(gram, self.alpha)
-        weights = weights.where(self.status == SOLVED, 0.0) * (len(gram) if self.reduction == "sum" else 1)
-        if self.max_norm is None:
-            return weights
-        return shortened(weights, gram, self.max_norm)
+        return weights.where(self.status == SOLVED, 0.0)
+
+    def applied_weights(self, gram: Tensor, losses: Tensor) -> Tensor:
+        """The same, reduced, then bounded."""
+        return shortened(super().applied_weights(gram, losses), gram, self.max_norm)

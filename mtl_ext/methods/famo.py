@@ -30,12 +30,14 @@ class FAMO(LossMethod):
         lower_bounds: b, K numbers below which the losses cannot fall; 0 by default.
         lr: Adam's learning rate for the logits.
         weight_decay: of the logits.
+        reduction: ``"mean"``, weights that sum to 1, as in the authors' code and the peers; or ``"sum"``: times K.
         nonfinite: see `Method`.
 
     Attributes:
         logits: v, [K] float64, start at 0. Not parameters: the method moves them itself.
     """
 
+    formula_gives = "mean"
     second_look = True
     logits: Tensor
     lower_bounds: Tensor
@@ -48,9 +50,10 @@ class FAMO(LossMethod):
         lower_bounds: Sequence[float] | Tensor | None = None,
         lr: float = 0.025,
         weight_decay: float = 1e-3,
+        reduction: str = "mean",
         nonfinite: str = "raise",
     ) -> None:
-        super().__init__(num_tasks=num_tasks, nonfinite=nonfinite)
+        super().__init__(num_tasks=num_tasks, reduction=reduction, nonfinite=nonfinite)
         check_range("lr", lr, 0.0)
         check_range("weight_decay", weight_decay, 0.0)
         bounds = [0.0] * num_tasks if lower_bounds is None else lower_bounds

@@ -17,6 +17,7 @@ class FixedWeights(LossMethod):
     Args:
         num_tasks: K.
         weights: K numbers, at least 0; by default 1 for the first task and 0.1 for the others.
+        reduction: ``"sum"`` as above, or ``"mean"``: divided by K.
         nonfinite: see `Method`.
 
     Attributes:
@@ -26,9 +27,14 @@ class FixedWeights(LossMethod):
     weights: Tensor
 
     def __init__(
-        self, num_tasks: int, *, weights: Sequence[float] | Tensor | None = None, nonfinite: str = "raise"
+        self,
+        num_tasks: int,
+        *,
+        weights: Sequence[float] | Tensor | None = None,
+        reduction: str = "sum",
+        nonfinite: str = "raise",
     ) -> None:
-        super().__init__(num_tasks=num_tasks, nonfinite=nonfinite)
+        super().__init__(num_tasks=num_tasks, reduction=reduction, nonfinite=nonfinite)
         weights = [1.0] + [0.1] * (num_tasks - 1) if weights is None else weights
         self.register_buffer("weights", task_values("weights", weights, num_tasks, low=0.0))
 

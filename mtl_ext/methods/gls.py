@@ -13,8 +13,11 @@ class GLS(LossMethod):
 
     Args:
         num_tasks: K, to be checked where it is known.
+        reduction: ``"mean"`` as above and in the peers, or ``"sum"``: times K.
         nonfinite: see `Method`.
     """
+
+    formula_gives = "mean"
 
     def combined_loss(self, losses: Tensor) -> Tensor:
         """The geometric mean."""

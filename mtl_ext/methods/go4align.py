@@ -22,6 +22,7 @@ class GO4Align(LossMethod):
         num_tasks: K.
         num_groups: the authors set it for each data set; all tasks are groups of their own where K is smaller.
         eta: step size.
+        reduction: ``"sum"`` as above and in the authors' code, or ``"mean"``: divided by K.
         nonfinite: see `Method`.
 
     Attributes:
@@ -30,8 +31,16 @@ class GO4Align(LossMethod):
 
     log_probabilities: Tensor
 
-    def __init__(self, num_tasks: int, *, num_groups: int = 2, eta: float = 1e-4, nonfinite: str = "raise") -> None:
-        super().__init__(num_tasks=num_tasks, nonfinite=nonfinite)
+    def __init__(
+        self,
+        num_tasks: int,
+        *,
+        num_groups: int = 2,
+        eta: float = 1e-4,
+        reduction: str = "sum",
+        nonfinite: str = "raise",
+    ) -> None:
+        super().__init__(num_tasks=num_tasks, reduction=reduction, nonfinite=nonfinite)
         check_range("num_groups", num_groups, 1)
         check_range("eta", eta, 0.0)
         self.num_groups = num_groups

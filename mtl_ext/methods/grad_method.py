@@ -16,7 +16,9 @@ class GradMethod(Method):
     """A method that combines per-task gradients, element by element or with a state of their size.
 
     Args:
-        weight_heads: multiply each head's gradient by its task's weight, instead of training heads on their own losses.
+        reduction: see `Method`; it multiplies the combined gradient and the weights.
+        weight_heads: multiply each head's gradient by its task's weight, ``reduction`` included, instead of training
+            heads on their own losses.
         nonfinite: see `Method`.
 
     Attributes:
@@ -29,8 +31,8 @@ class GradMethod(Method):
     level = "gradient"
     compares: ClassVar[bool] = True
 
-    def __init__(self, *, weight_heads: bool = False, nonfinite: str = "raise") -> None:
-        super().__init__(nonfinite=nonfinite)
+    def __init__(self, *, reduction: str | None = None, weight_heads: bool = False, nonfinite: str = "raise") -> None:
+        super().__init__(reduction=reduction, nonfinite=nonfinite)
         self.weight_heads = weight_heads
         self.eps = torch.finfo(torch.float64).eps
         self._collected: TaskGradients | None = None
@@ -38,7 +40,7 @@ class GradMethod(Method):
         self.feature_gradients: Callable[..., FeatureGradients] = FeatureGradients
 
     def combination(self, gradients: TaskGradients, gram: Tensor, losses: Tensor) -> tuple[list[Tensor], Tensor]:
-        """The combined gradient.
+        """The combined gradient, as the formula gives it: before ``reduction``.
 
         Args:
             gradients: with ``tensors``, the K * P gradients, task-major, empty where absent; the first task's may be
@@ -62,8 +64,9 @@ class GradMethod(Method):
     def _combine(self, gradients: TaskGradients, gram: Tensor, losses: Tensor, usable: Tensor) -> Tensor:
         """Combines into ``.grad``; returns the weights. `usable`: scalar, 1, or 0 or NaN where nothing may be used."""
         combined, weights = self.combination(gradients, gram, losses)
-        gradients.write(combined, usable.reshape(1))
-        return torch.where(usable == 1, weights, usable)
+        factor = self.reduction_factor(len(weights))
+        gradients.write(combined, factor * usable.reshape(1))
+        return torch.where(usable == 1, factor * weights, usable)
 
     def _step(
         self, losses: Losses, shared: Iterable[Tensor] | None, features: Features | None, options: StepOptions
@@ -138,7 +141,7 @@ class GramMethod(GradMethod):
     """A method whose task weights are a function of the Gram matrix of the per-task gradients."""
 
     def task_weights(self, gram: Tensor, losses: Tensor) -> Tensor:
-        """The weights of the combined gradient.
+        """The weights of the combined gradient, as the formula gives them: before ``reduction``.
 
         Args:
             gram: [K, K] float64.
@@ -149,8 +152,12 @@ class GramMethod(GradMethod):
         """
         raise NotImplementedError
 
+    def applied_weights(self, gram: Tensor, losses: Tensor) -> Tensor:
+        """What the gradients are multiplied by, [K] float64: `task_weights` with ``reduction``."""
+        return self.reduction_factor(len(gram)) * self.task_weights(gram, losses)
+
     def _combine(self, gradients: TaskGradients, gram: Tensor, losses: Tensor, usable: Tensor) -> Tensor:
-        weights = torch.where(usable == 1, self.task_weights(gram, losses), usable)
+        weights = torch.where(usable == 1, self.applied_weights(gram, losses), usable)
         gradients.combine(weights)
         return weights
 
@@ -180,7 +187,9 @@ def preference_vector(preference: Sequence[float] | None, gram: Tensor, default:
     return gram.new_tensor(preference)
 
 
-def shortened(weights: Tensor, gram: Tensor, max_norm: float) -> Tensor:
-    """Weights [K] whose combined gradient is at most `max_norm` long."""
+def shortened(weights: Tensor, gram: Tensor, max_norm: float | None) -> Tensor:
+    """Weights [K] whose combined gradient is at most `max_norm` long; None: as they are."""
+    if max_norm is None:
+        return weights
     norm = torch.dot(weights, gram @ weights).abs().sqrt()
     return weights * (max_norm / norm.clamp_min(max_norm))

@@ -25,14 +25,14 @@ class GradDrop(GradMethod):
     ``sign(z) g_k`` summed over the batch (dimension 0), and M_k masks g_k in every sample.
 
     Draws: :func:`mtl_ext.ops.graddrop`'s Philox numbers of ``(seed, step)``; the step advances with every call that
-    combines, skipped or not. The returned weights are 1: each element has its own.
+    combines, skipped or not. The returned weights are equal: each element has its own.
 
     Args:
         f: ``"linear"``: ``kappa (p - 1/2) + 1/2``; ``"sigmoid"``: ``sigmoid(4 kappa (p - 1/2))``.
         kappa: steepness of f; 1 with ``"linear"`` is the identity, as in the paper's code.
         leak: the share of the gradients that always passes, in [0, 1]; one number, or one per task.
         keep_grad_norm: scale the combined gradient to the norm of ``sum_k g_k``, as the paper's code does.
-        reduction: ``"sum"`` as in the paper, or ``"mean"``: divided by K.
+        reduction: ``"sum"`` as in the paper and the peers, or ``"mean"``: divided by K.
         weight_heads: see `GradMethod`.
         seed: of the draws, a 64-bit integer.
         nonfinite: see `Method`.
@@ -56,17 +56,15 @@ class GradDrop(GradMethod):
         seed: int = 0,
         nonfinite: str = "raise",
     ) -> None:
-        super().__init__(weight_heads=weight_heads, nonfinite=nonfinite)
+        super().__init__(reduction=reduction, weight_heads=weight_heads, nonfinite=nonfinite)
         check_choice("f", f, ("linear", "sigmoid"))
         check_range("kappa", kappa, 0.0)
-        check_choice("reduction", reduction, ("sum", "mean"))
         leaks = [leak] if isinstance(leak, (int, float)) else list(leak)
         for index, value in enumerate(leaks):
             check_range(f"leak[{index}]", value, 0.0, 1.0)
         self.f = f
         self.kappa = kappa
         self.keep_grad_norm = keep_grad_norm
-        self.reduction = reduction
         self.register_buffer("leak", torch.tensor(leaks, dtype=torch.float64), persistent=False)
         self.register_buffer("seed", torch.tensor([seed, 0]))
 
@@ -98,7 +96,4 @@ class GradDrop(GradMethod):
             columns = [gradients.tensors[param::num_params] for param in range(num_params)]
             combined = [next((grad for grad in column if grad.numel() > 0), column[0]) for column in columns]
             ops.graddrop_(combined, gradients.tensors, num_tasks, **options)
-        weights = gram.new_full((num_tasks,), 1 / num_tasks if self.reduction == "mean" else 1.0)
-        if self.reduction == "mean":
-            ops.combine_(combined, combined, weights[:1])
-        return combined, weights
+        return combined, gram.new_ones(num_tasks)

@@ -31,6 +31,7 @@ class GradNorm(GramMethod):
         layer: where the norms are taken. ``"last"``: at the last matrix (or kernel) of ``shared`` that all tasks
             reach, and the vectors behind it; ``"all"``: at all that is shared; or parameters that are among ``shared``.
             At feature level always at the features.
+        reduction: ``"sum"``, weights that sum to K, as in the paper; or ``"mean"``: to 1.
         weight_heads: see `GradMethod`; True by default, since the paper minimises ``sum_k w_k L_k``.
         nonfinite: see `Method`.
 
@@ -49,10 +50,11 @@ class GradNorm(GramMethod):
         alpha: float = 1.5,
         lr: float = 0.025,
         layer: str | Iterable[Tensor] = "last",
+        reduction: str = "sum",
         weight_heads: bool = True,
         nonfinite: str = "raise",
     ) -> None:
-        super().__init__(weight_heads=weight_heads, nonfinite=nonfinite)
+        super().__init__(reduction=reduction, weight_heads=weight_heads, nonfinite=nonfinite)
         check_range("num_tasks", num_tasks, 1)
         check_range("lr", lr, 0.0)
         check_range("alpha", alpha, 0.0)

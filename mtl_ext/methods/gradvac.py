@@ -29,7 +29,7 @@ class GradVac(RandomMethod, GramMethod):
         groups: ``"model"``: all shared parameters together; ``"tensor"``: each parameter tensor by itself; or lists of
             parameters, for example one per layer, which together are the shared parameters. Each group has cosines,
             targets and weights of its own. LibMTL's ``GradVac_group_type`` 0, 2 and 1.
-        reduction: ``"sum"`` as in the paper, or ``"mean"``: divided by K.
+        reduction: ``"sum"`` as in the paper and the peers, or ``"mean"``: divided by K.
         weight_heads: see `GradMethod`; with several groups, a head's weight is the mean over the groups, and so are
             the weights that `backward` returns.
         generator: CPU generator to draw from; by default a new one, seeded with ``seed``.
@@ -54,14 +54,14 @@ class GradVac(RandomMethod, GramMethod):
         seed: int = 0,
         nonfinite: str = "raise",
     ) -> None:
-        super().__init__(generator=generator, seed=seed, weight_heads=weight_heads, nonfinite=nonfinite)
+        super().__init__(
+            generator=generator, seed=seed, reduction=reduction, weight_heads=weight_heads, nonfinite=nonfinite
+        )
         check_range("num_tasks", num_tasks, 1)
         check_range("beta", beta, 0.0, 1.0)
-        check_choice("reduction", reduction, ("sum", "mean"))
         if isinstance(groups, str):
             check_choice("groups", groups, ("model", "tensor"))
         self.beta = beta
-        self.reduction = reduction
         self.groups = groups if isinstance(groups, str) else [list(group) for group in groups]
         self._group_of: list[int] | None = None
         self._grams: Tensor | None = None
@@ -115,11 +115,12 @@ class GradVac(RandomMethod, GramMethod):
         order = order.to(grams.device, non_blocking=True)
         weights, target = ops.gradvac(grams, order, self.target, self.beta)
         self.target.copy_(torch.where(grams.isfinite().all(), target, self.target))
-        return weights / num_tasks if self.reduction == "mean" else weights
+        return weights
 
     def _combine(self, gradients: TaskGradients, gram: Tensor, losses: Tensor, usable: Tensor) -> Tensor:
         if self._group_of is None or self._grams is None:
             return super()._combine(gradients, gram, losses, usable)
-        weights = torch.where(usable == 1, self._weights(self._grams), usable)
+        weights = self.reduction_factor(len(gram)) * self._weights(self._grams)
+        weights = torch.where(usable == 1, weights, usable)
         gradients.combine(weights[self._group_of])
         return weights.mean(0)

@@ -21,6 +21,8 @@ class IMTL(GramMethod):
 
     Args:
         num_tasks: K.
+        reduction: ``"mean"``, weights of the scaled losses' gradients that sum to 1, as in the paper and LibMTL; or
+            ``"sum"``: times K. It is about the shared parameters: heads and scales each have one loss.
         weight_heads: train heads on their scaled losses, as in the paper, or on the losses themselves.
         nonfinite: see `Method`.
 
@@ -30,8 +32,12 @@ class IMTL(GramMethod):
         status: of the last solution, see :func:`mtl_ext.ops.imtl_g`.
     """
 
-    def __init__(self, num_tasks: int, *, weight_heads: bool = True, nonfinite: str = "raise") -> None:
-        super().__init__(weight_heads=weight_heads, nonfinite=nonfinite)
+    formula_gives = "mean"
+
+    def __init__(
+        self, num_tasks: int, *, reduction: str = "mean", weight_heads: bool = True, nonfinite: str = "raise"
+    ) -> None:
+        super().__init__(reduction=reduction, weight_heads=weight_heads, nonfinite=nonfinite)
         check_range("num_tasks", num_tasks, 1)
         self.log_scales = nn.Parameter(torch.zeros(num_tasks))
         self.status: Tensor | None = None

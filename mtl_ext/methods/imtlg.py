@@ -15,6 +15,7 @@ class IMTLG(GramMethod):
     paper's linear system, which is singular for dependent gradients.
 
     Args:
+        reduction: ``"mean"``, weights that sum to 1, as in the paper and the peers; or ``"sum"``: times K.
         weight_heads: see `GradMethod`.
         nonfinite: see `Method`.
 
@@ -22,8 +23,10 @@ class IMTLG(GramMethod):
         status: of the last solution, see :func:`mtl_ext.ops.imtl_g`.
     """
 
-    def __init__(self, *, weight_heads: bool = False, nonfinite: str = "raise") -> None:
-        super().__init__(weight_heads=weight_heads, nonfinite=nonfinite)
+    formula_gives = "mean"
+
+    def __init__(self, *, reduction: str = "mean", weight_heads: bool = False, nonfinite: str = "raise") -> None:
+        super().__init__(reduction=reduction, weight_heads=weight_heads, nonfinite=nonfinite)
         self.status: Tensor | None = None
 
     def task_weights(self, gram: Tensor, losses: Tensor) -> Tensor:

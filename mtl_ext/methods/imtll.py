@@ -14,14 +14,15 @@ class IMTLL(LossMethod):
 
     Args:
         num_tasks: K.
+        reduction: ``"sum"`` as above, or ``"mean"``: divided by K.
         nonfinite: see `Method`.
 
     Attributes:
         log_scales: [K] float32, start at 0.
     """
 
-    def __init__(self, num_tasks: int, *, nonfinite: str = "raise") -> None:
-        super().__init__(num_tasks=num_tasks, nonfinite=nonfinite)
+    def __init__(self, num_tasks: int, *, reduction: str = "sum", nonfinite: str = "raise") -> None:
+        super().__init__(num_tasks=num_tasks, reduction=reduction, nonfinite=nonfinite)
         self.log_scales = nn.Parameter(torch.zeros(num_tasks))
 
     def combined_loss(self, losses: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mtl_ext.methods.base import check_choice, check_range
+from mtl_ext.methods.base import check_range
 from mtl_ext.methods.grad_method import GramMethod
 
 
@@ -25,6 +25,8 @@ class Krum(GramMethod):
         nonfinite: see `Method`.
     """
 
+    formula_gives = "mean"
+
     def __init__(
         self,
         *,
@@ -34,13 +36,11 @@ class Krum(GramMethod):
         weight_heads: bool = False,
         nonfinite: str = "raise",
     ) -> None:
-        super().__init__(weight_heads=weight_heads, nonfinite=nonfinite)
+        super().__init__(reduction=reduction, weight_heads=weight_heads, nonfinite=nonfinite)
         check_range("n_byzantine", n_byzantine, 0)
         check_range("n_selected", n_selected, 1)
-        check_choice("reduction", reduction, ("sum", "mean"))
         self.n_byzantine = n_byzantine
         self.n_selected = n_selected
-        self.reduction = reduction
 
     def task_weights(self, gram: Tensor, losses: Tensor) -> Tensor:
         """Equal weights for the tasks of the lowest scores."""
@@ -55,5 +55,4 @@ class Krum(GramMethod):
         neighbours = min(max(num_tasks - self.n_byzantine - 2, 1), num_tasks - 1)
         scores = distances.sort(-1).values[:, :neighbours].sum(-1).masked_fill(squares == 0, torch.inf)
         selected = scores.sort(stable=True).indices[: self.n_selected]
-        weights = torch.zeros_like(scores).index_fill(0, selected, 1 / self.n_selected)
-        return weights * num_tasks if self.reduction == "sum" else weights
+        return torch.zeros_like(scores).index_fill(0, selected, 1 / self.n_selected)

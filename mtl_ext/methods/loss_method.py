@@ -19,19 +19,21 @@ class LossMethod(Method):
 
     Args:
         num_tasks: K, for a method with something per task; `backward` then refuses other numbers of losses.
+        reduction: see `Method`; it multiplies the scalar that is minimised, hence the weights, and the gradients of the
+            method's own parameters, too.
         nonfinite: see `Method`.
     """
 
     level = "loss"
 
-    def __init__(self, *, num_tasks: int | None = None, nonfinite: str = "raise") -> None:
-        super().__init__(nonfinite=nonfinite)
+    def __init__(self, *, num_tasks: int | None = None, reduction: str | None = None, nonfinite: str = "raise") -> None:
+        super().__init__(reduction=reduction, nonfinite=nonfinite)
         if num_tasks is not None:
             check_range("num_tasks", num_tasks, 1)
         self.num_tasks = num_tasks
 
     def combined_loss(self, losses: Tensor) -> Tensor:
-        """The scalar that is minimised.
+        """The scalar that is minimised, as the formula gives it: before ``reduction``.
 
         Args:
             losses: [K] float64, to be differentiated by.
@@ -41,7 +43,7 @@ class LossMethod(Method):
     def _step(
         self, losses: Losses, shared: Iterable[Tensor] | None, features: Features | None, options: StepOptions
     ) -> Tensor:
-        """One backward pass of all losses, each with its weight d combined_loss / d loss."""
+        """One backward pass of all losses, each with its weight: the derivative of what is minimised."""
         if not options.combine:
             raise ValueError(
                 f"{type(self).__name__} weighs losses, combine=False would collect gradients: leave it out"
@@ -52,7 +54,7 @@ class LossMethod(Method):
         if self._skips(task_losses):
             return torch.zeros_like(task_losses.values)
         values = task_losses.values.requires_grad_()
-        combined = self.combined_loss(values)
+        combined = self.combined_loss(values) * self.reduction_factor(len(values))
         if not combined.requires_grad:
             raise RuntimeError(f"{type(self).__name__}.combined_loss does not depend on the losses")
         scale = combined.new_ones(()) if task_losses.scale is None else task_losses.scale.to(combined.dtype)

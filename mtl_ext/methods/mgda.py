@@ -23,6 +23,8 @@ class MGDA(GramMethod):
         nonfinite: see `Method`.
     """
 
+    formula_gives = "mean"
+
     def __init__(
         self,
         *,
@@ -31,11 +33,9 @@ class MGDA(GramMethod):
         weight_heads: bool = False,
         nonfinite: str = "raise",
     ) -> None:
-        super().__init__(weight_heads=weight_heads, nonfinite=nonfinite)
+        super().__init__(reduction=reduction, weight_heads=weight_heads, nonfinite=nonfinite)
         check_choice("normalization", normalization, ("none", "l2", "loss", "loss+"))
-        check_choice("reduction", reduction, ("sum", "mean"))
         self.normalization = normalization
-        self.reduction = reduction
 
     def task_weights(self, gram: Tensor, losses: Tensor) -> Tensor:
         """The minimum-norm point of the (normalised) Gram matrix."""
@@ -46,4 +46,4 @@ class MGDA(GramMethod):
             scale = scale * losses.abs()
         inverse = (1 / scale).masked_fill(scale == 0, 0.0)
         weights, _, _ = ops.min_norm(inverse[:, None] * gram * inverse)
-        return weights * len(gram) if self.reduction == "sum" else weights
+        return weights

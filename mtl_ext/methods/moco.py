@@ -30,6 +30,7 @@ class MoCo(GradMethod):
         gamma: step of the weights, at least 0.
         sigma_gamma: by which power of t that step falls, at least 0.
         rho: regularisation of the weights, at least 0.
+        reduction: ``"mean"``, weights that sum to 1, as in the paper and LibMTL; or ``"sum"``: times K.
         weight_heads: see `GradMethod`.
         nonfinite: see `Method`.
 
@@ -38,6 +39,7 @@ class MoCo(GradMethod):
         steps: float64, steps done.
     """
 
+    formula_gives = "mean"
     weights: Tensor
     steps: Tensor
 
@@ -50,10 +52,11 @@ class MoCo(GradMethod):
         gamma: float = 0.1,
         sigma_gamma: float = 0.5,
         rho: float = 0.0,
+        reduction: str = "mean",
         weight_heads: bool = False,
         nonfinite: str = "raise",
     ) -> None:
-        super().__init__(weight_heads=weight_heads, nonfinite=nonfinite)
+        super().__init__(reduction=reduction, weight_heads=weight_heads, nonfinite=nonfinite)
         check_range("num_tasks", num_tasks, 1)
         check_range("beta", beta, 0.0, 1.0, open_low=True)
         for name, value in (("sigma", sigma), ("gamma", gamma), ("sigma_gamma", sigma_gamma), ("rho", rho)):
@@ -76,5 +79,6 @@ class MoCo(GradMethod):
         slope = ops.gram(averages, len(losses)) @ self.weights + self.rho * self.weights
         self.weights.copy_(torch.where(usable == 1, (self.weights - gamma * slope).softmax(0), self.weights))
         self.steps.copy_(torch.where(usable == 1, step, self.steps))
-        gradients.write(combined_states(averages, gradients, self.weights * scale), usable.reshape(1))
-        return torch.where(usable == 1, self.weights, usable)
+        weights = self.reduction_factor(len(losses)) * self.weights
+        gradients.write(combined_states(averages, gradients, weights * scale), usable.reshape(1))
+        return torch.where(usable == 1, weights, usable)

@@ -22,7 +22,9 @@ class NashMTL(GramMethod):
         num_tasks: K.
         max_norm: bound on the length of the combination; None: no bound.
         update_every: steps for which weights are kept. In between, they are those of an earlier step's gradients.
-        weight_heads: see `GradMethod`; heads get the weights a without the shortening, as in the authors' code.
+        reduction: ``"mean"``: the weights a as they are, as in the authors' code; or ``"sum"``: times K. The bound
+            comes after it, as with `FairGrad`, whose weights for ``alpha=1`` are the same.
+        weight_heads: see `GradMethod`; heads get the weights without the shortening, as in the authors' code.
         nonfinite: see `Method`.
 
     Attributes:
@@ -30,6 +32,7 @@ class NashMTL(GramMethod):
         status: of the last solution, see :func:`mtl_ext.ops.nash`.
     """
 
+    formula_gives = "mean"
     bargaining: Tensor
     steps: Tensor
 
@@ -39,10 +42,11 @@ class NashMTL(GramMethod):
         *,
         max_norm: float | None = 1.0,
         update_every: int = 1,
+        reduction: str = "mean",
         weight_heads: bool = True,
         nonfinite: str = "raise",
     ) -> None:
-        super().__init__(weight_heads=weight_heads, nonfinite=nonfinite)
+        super().__init__(reduction=reduction, weight_heads=weight_heads, nonfinite=nonfinite)
         check_range("num_tasks", num_tasks, 1)
         check_range("update_every", update_every, 1)
         if max_norm is not None:
@@ -54,7 +58,7 @@ class NashMTL(GramMethod):
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def task_weights(self, gram: Tensor, losses: Tensor) -> Tensor:
-        """The bargaining weights, shortened."""
+        """The bargaining weights."""
         if len(gram) != len(self.bargaining):
             raise ValueError(f"losses has {len(gram)} tasks, expected num_tasks = {len(self.bargaining)}")
         weights, _, self.status = ops.nash(gram)
@@ -64,10 +68,13 @@ class NashMTL(GramMethod):
             weights = torch.where(due, weights, self.bargaining)
             self.steps += 1
         self.bargaining.copy_(weights)
-        if self.max_norm is None:
-            return weights
-        return shortened(weights, gram, self.max_norm)
+        return weights
+
+    def applied_weights(self, gram: Tensor, losses: Tensor) -> Tensor:
+        """The same, reduced, then shortened."""
+        return shortened(super().applied_weights(gram, losses), gram, self.max_norm)
 
     def head_weights(self, weights: Tensor) -> Tensor:
         """The weights without the shortening, which is about the shared parameters."""
-        return torch.where(weights.isfinite().all() & (weights != 0).any(), self.bargaining, weights)
+        unshortened = self.reduction_factor(len(weights)) * self.bargaining
+        return torch.where(weights.isfinite().all() & (weights != 0).any(), unshortened, weights)

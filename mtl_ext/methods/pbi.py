@@ -14,7 +14,8 @@ class PBI(LossMethod):
 
     ``d1 + theta sqrt(|L' - d1 r|^2 + 1e-12)`` with ``L' = L - reference``, r the normalised preference and
     ``d1 = L' r``. The 1e-12, as in TorchJD, keeps the gradient finite on the ray. A weight is below 0 where the penalty
-    outweighs the rest: a loss that is small for the preference is let grow.
+    outweighs the rest: a loss that is small for the preference is let grow. There is no ``reduction``: a distance is
+    neither a sum nor a mean over the tasks.
 
     Args:
         num_tasks: K.

@@ -17,11 +17,12 @@ class PCD(GradMethod):
     ``h_j^T d >= tau ||h_j||^2``, exactly; d is scaled to the norm of ``g_1``. Where no d meets the constraints (or
     only one whose distance to ``h_1`` is ``t^-1/2`` times its length or more, ``t = max(K eps, 1e-9)`` with the eps of
     the gradients' dtype) the result is ``g_1``; where ``g_1`` or d is 0, it is 0. TorchJD's primary task is the first.
-    Because of 1e-8, the scale of the gradients matters where their squares are that small.
+    Because of 1e-8, the scale of the gradients matters where their squares are that small. There is no ``reduction``:
+    the length is that of the primary gradient, however many tasks there are.
 
     Args:
         num_tasks: K.
-        primary: name or index of the primary task; or several, whose gradients are summed.
+        primary: name or index of the primary task; or a list of several, whose gradients are summed.
         tau: the share of progress along its own gradient that each other task is owed, in [0, 1].
         beta: how much of the average is kept, in [0, 1).
         weight_heads: see `GradMethod`.
@@ -49,7 +50,12 @@ class PCD(GradMethod):
         check_range("num_tasks", num_tasks, 1)
         check_range("tau", tau, 0.0, 1.0)
         check_range("beta", beta, 0.0, 1.0, open_high=True)
-        self.primary = primary
+        self.primary = primary if isinstance(primary, list) else [primary]
+        if not self.primary:
+            raise ValueError("primary is [], expected at least one name or index")
+        for task in self.primary:
+            if not isinstance(task, str):
+                check_range("primary", task, 0, num_tasks - 1)
         self.tau = tau
         self.beta = beta
         self.register_buffer("squares", torch.zeros(num_tasks, dtype=torch.float64))
@@ -77,9 +83,8 @@ class PCD(GradMethod):
 
     def _groups(self, keys: list[str | int]) -> Tensor:
         """[M, K]: which tasks are summed, the primary ones first."""
-        wanted = self.primary if isinstance(self.primary, list) else [self.primary]
-        chosen = [k for k, key in enumerate(keys) if key in wanted or k in wanted]
-        if len(chosen) != len(wanted):
+        chosen = [k for k, key in enumerate(keys) if key in self.primary or k in self.primary]
+        if len(chosen) != len(self.primary):
             raise ValueError(f"primary is {self.primary!r}, expected names or indices of the losses {keys}")
         rows = torch.eye(len(keys), dtype=torch.float64)
         others = [k for k in range(len(keys)) if k not in chosen]

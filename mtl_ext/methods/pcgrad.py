@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mtl_ext import ops
-from mtl_ext.methods.base import RandomMethod, check_choice
+from mtl_ext.methods.base import RandomMethod
 from mtl_ext.methods.grad_method import GramMethod
 
 
@@ -18,7 +18,7 @@ class PCGrad(RandomMethod, GramMethod):
     from the global generator). A task with a zero gradient is not projected against.
 
     Args:
-        reduction: ``"sum"`` as in the paper's code, or ``"mean"``: divided by K.
+        reduction: ``"sum"`` as in the paper's code and the peers, or ``"mean"``: divided by K.
         weight_heads: see `GradMethod`.
         generator: CPU generator to draw from; by default a new one, seeded with ``seed``.
         seed: of the default generator.
@@ -34,16 +34,14 @@ class PCGrad(RandomMethod, GramMethod):
         seed: int = 0,
         nonfinite: str = "raise",
     ) -> None:
-        super().__init__(generator=generator, seed=seed, weight_heads=weight_heads, nonfinite=nonfinite)
-        check_choice("reduction", reduction, ("sum", "mean"))
-        self.reduction = reduction
+        super().__init__(
+            generator=generator, seed=seed, reduction=reduction, weight_heads=weight_heads, nonfinite=nonfinite
+        )
 
     def task_weights(self, gram: Tensor, losses: Tensor) -> Tensor:
         """The sum of the projected gradients' coefficients."""
-        num_tasks = len(gram)
-        order = draw_order(num_tasks, self.generator).to(gram.device, non_blocking=True)
-        weights = ops.pcgrad(gram, order)
-        return weights / num_tasks if self.reduction == "mean" else weights
+        order = draw_order(len(gram), self.generator).to(gram.device, non_blocking=True)
+        return ops.pcgrad(gram, order)
 
 
 def draw_order(num_tasks: int, generator: torch.Generator | None = None) -> Tensor:

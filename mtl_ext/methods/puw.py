@@ -27,6 +27,7 @@ class PUW(RandomMethod, LossMethod):
         warmup: calls of `update_performance` before the first particle trains; in the paper 3% of the epochs.
         temperature: T; the smaller, the more the best particles multiply.
         spread: of the noise after resampling.
+        reduction: ``"sum"``, weights that sum to K as above, or ``"mean"``: to 1.
         generator: CPU generator to draw from; by default a new one, seeded with ``seed``.
         seed: of the default generator.
         nonfinite: see `Method`.
@@ -53,9 +54,10 @@ class PUW(RandomMethod, LossMethod):
         spread: float = 0.1,
         generator: torch.Generator | None = None,
         seed: int = 0,
+        reduction: str = "sum",
         nonfinite: str = "raise",
     ) -> None:
-        super().__init__(generator=generator, seed=seed, num_tasks=num_tasks, nonfinite=nonfinite)
+        super().__init__(generator=generator, seed=seed, num_tasks=num_tasks, reduction=reduction, nonfinite=nonfinite)
         check_range("num_particles", num_particles, 2)
         check_range("warmup", warmup, 1)
         check_range("temperature", temperature, 0.0, open_low=True)

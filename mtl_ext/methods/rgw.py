@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mtl_ext.methods.base import RandomMethod, check_choice
+from mtl_ext.methods.base import RandomMethod
 from mtl_ext.methods.grad_method import GramMethod
 
 
@@ -22,6 +22,8 @@ class RGW(RandomMethod, GramMethod):
         nonfinite: see `Method`.
     """
 
+    formula_gives = "mean"
+
     def __init__(
         self,
         *,
@@ -31,11 +33,10 @@ class RGW(RandomMethod, GramMethod):
         seed: int = 0,
         nonfinite: str = "raise",
     ) -> None:
-        super().__init__(generator=generator, seed=seed, weight_heads=weight_heads, nonfinite=nonfinite)
-        check_choice("reduction", reduction, ("sum", "mean"))
-        self.reduction = reduction
+        super().__init__(
+            generator=generator, seed=seed, reduction=reduction, weight_heads=weight_heads, nonfinite=nonfinite
+        )
 
     def task_weights(self, gram: Tensor, losses: Tensor) -> Tensor:
         """The softmax of a normal draw."""
-        weights = torch.randn(len(gram), generator=self.generator).double().softmax(0).to(gram.device)
-        return weights * len(gram) if self.reduction == "sum" else weights
+        return torch.randn(len(gram), generator=self.generator).double().softmax(0).to(gram.device)

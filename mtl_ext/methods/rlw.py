@@ -22,10 +22,13 @@ class RLW(RandomMethod, LossMethod):
 
     Args:
         distribution: as above.
+        reduction: ``"mean"``, weights that sum to 1, as in the paper; or ``"sum"``: times K.
         generator: CPU generator to draw from; by default a new one, seeded with ``seed``.
         seed: of the default generator.
         nonfinite: see `Method`.
     """
+
+    formula_gives = "mean"
 
     def __init__(
         self,
@@ -33,9 +36,10 @@ class RLW(RandomMethod, LossMethod):
         distribution: str = "normal",
         generator: torch.Generator | None = None,
         seed: int = 0,
+        reduction: str = "mean",
         nonfinite: str = "raise",
     ) -> None:
-        super().__init__(generator=generator, seed=seed, nonfinite=nonfinite)
+        super().__init__(generator=generator, seed=seed, reduction=reduction, nonfinite=nonfinite)
         check_choice("distribution", distribution, DISTRIBUTIONS)
         self.distribution = distribution
 

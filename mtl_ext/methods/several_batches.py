@@ -9,7 +9,7 @@ from torch import Tensor
 from mtl_ext import ops
 from mtl_ext.gradients import FeatureGradients, Features, TaskGradients
 from mtl_ext.losses import Losses, TaskLosses
-from mtl_ext.methods.base import StepOptions, check_choice, check_num_tasks, check_range
+from mtl_ext.methods.base import StepOptions, check_num_tasks, check_range
 from mtl_ext.methods.grad_method import GradMethod
 
 
@@ -31,16 +31,15 @@ class SeveralBatches(GradMethod):
         weights: [K] float64, kept between steps, start at 1 / K.
     """
 
+    formula_gives = "mean"
     batches = 3
     weights: Tensor
 
     def __init__(
         self, num_tasks: int, *, reduction: str = "mean", weight_heads: bool = True, nonfinite: str = "raise"
     ) -> None:
-        super().__init__(weight_heads=weight_heads, nonfinite=nonfinite)
+        super().__init__(reduction=reduction, weight_heads=weight_heads, nonfinite=nonfinite)
         check_range("num_tasks", num_tasks, 1)
-        check_choice("reduction", reduction, ("sum", "mean"))
-        self.reduction = reduction
         self.register_buffer("weights", torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64))
         self._pair: list[TaskGradients] = []
         self._products: Tensor | None = None
@@ -111,8 +110,8 @@ class SeveralBatches(GradMethod):
         num_tasks = len(self.weights)
         updated = self.updated(self._products[:num_tasks, num_tasks:])
         self.weights.copy_(torch.where(usable == 1, updated, self.weights))
-        factor = num_tasks if self.reduction == "sum" else 1
-        weights = torch.where(usable == 1, factor * self.applied(self.weights), usable)
+        weights = self.reduction_factor(num_tasks) * self.applied(self.weights)
+        weights = torch.where(usable == 1, weights, usable)
         gradients.combine(weights)
         return weights
 

@@ -14,6 +14,7 @@ class SI(LossMethod):
 
     Args:
         num_tasks: K, to be checked where it is known.
+        reduction: ``"sum"`` as above and in the peers, or ``"mean"``: divided by K.
         nonfinite: see `Method`.
     """
 

@@ -14,7 +14,7 @@ class STCH(LossMethod):
     """Smooth Tchebycheff scalarisation (Lin et al. 2024): a smooth maximum, ``mu log sum_k exp(y_k / mu)``.
 
     Official form (of the authors' multi-task code): ``y_k = log(L_k / nadir_k)``, the nadir being the mean losses of
-    the last of the warm-up epochs, in which ``sum_k log L_k`` is minimised; call ``end_epoch()`` after each epoch, or
+    the last of the warm-up epochs, in which ``mean_k log L_k`` is minimised; call ``end_epoch()`` after each epoch, or
     it never ends. A loss of 0 has ``y_k = 0`` and no gradient. Linear form: ``y_k = preference_k (L_k - reference_k)``,
     without a warm-up; not invariant to the scale of the losses.
 
@@ -28,13 +28,14 @@ class STCH(LossMethod):
         warmup_epochs: of the official form, at least 1.
         preference: of the linear form, K numbers, at least 0; 1 / K by default.
         reference: of the linear form, K numbers, the ideal losses; 0 by default.
-        reduction: ``"sum"`` multiplies by K as the authors' code does, ``"mean"`` does not.
+        reduction: ``"sum"``: times K, as in the authors' code and LibMTL; or ``"mean"``: as above.
         nonfinite: see `Method`.
 
     Attributes:
         nadir: [K] float64, NaN during the warm-up.
     """
 
+    formula_gives = "mean"
     preference: Tensor
     reference: Tensor
     nadir: Tensor
@@ -52,17 +53,15 @@ class STCH(LossMethod):
         reduction: str = "sum",
         nonfinite: str = "raise",
     ) -> None:
-        super().__init__(num_tasks=num_tasks, nonfinite=nonfinite)
+        super().__init__(num_tasks=num_tasks, reduction=reduction, nonfinite=nonfinite)
         check_range("mu", mu, 0.0, open_low=True)
         check_choice("form", form, ("official", "linear"))
         check_range("warmup_epochs", warmup_epochs, 1)
-        check_choice("reduction", reduction, ("sum", "mean"))
         if form == "official" and not (preference is None and reference is None):
             raise ValueError("preference and reference belong to form='linear', the form is 'official'")
         self.mu = mu
         self.form = form
         self.warmup_epochs = warmup_epochs
-        self.reduction = reduction
         preference = [1 / num_tasks] * num_tasks if preference is None else preference
         reference = [0.0] * num_tasks if reference is None else reference
         self.register_buffer("preference", task_values("preference", preference, num_tasks, low=0.0))
@@ -72,18 +71,17 @@ class STCH(LossMethod):
         self.epoch = RunningMean(num_tasks)
 
     def combined_loss(self, losses: Tensor) -> Tensor:
-        """The smooth maximum, or the sum of logarithms."""
+        """The smooth maximum, or the mean of the logarithms."""
         if self.form == "linear":
             return self._smooth_maximum(self.preference * (losses - self.reference))
         self.epoch.add(losses.detach())
         logs = log_of(losses)
         warm = self.nadir.isfinite().all()
         nadir = torch.where(warm & (self.nadir > 0) & (losses > 0), self.nadir, 1.0)
-        return torch.where(warm, self._smooth_maximum(logs - nadir.log()), logs.sum())
+        return torch.where(warm, self._smooth_maximum(logs - nadir.log()), logs.mean())
 
     def _smooth_maximum(self, values: Tensor) -> Tensor:
-        factor = len(values) if self.reduction == "sum" else 1
-        return factor * self.mu * (values / self.mu).logsumexp(0)
+        return self.mu * (values / self.mu).logsumexp(0)
 
     def end_epoch(self) -> None:
         """Counts the epoch; its mean losses are the nadir if it was the last of the warm-up."""

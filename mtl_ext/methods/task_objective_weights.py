@@ -20,6 +20,7 @@ class TaskObjectiveWeights(LossMethod):
     Args:
         num_tasks: number of losses, one per objective.
         groups: the task of each loss, as an index from 0; by default each is a task of its own.
+        reduction: ``"sum"`` as above, or ``"mean"``: divided by K.
         nonfinite: see `Method`.
 
     Attributes:
@@ -29,8 +30,10 @@ class TaskObjectiveWeights(LossMethod):
 
     groups: Tensor
 
-    def __init__(self, num_tasks: int, *, groups: Sequence[int] | None = None, nonfinite: str = "raise") -> None:
-        super().__init__(num_tasks=num_tasks, nonfinite=nonfinite)
+    def __init__(
+        self, num_tasks: int, *, groups: Sequence[int] | None = None, reduction: str = "sum", nonfinite: str = "raise"
+    ) -> None:
+        super().__init__(num_tasks=num_tasks, reduction=reduction, nonfinite=nonfinite)
         groups = range(num_tasks) if groups is None else list(groups)
         if len(groups) != num_tasks or set(groups) != set(range(max(groups) + 1)):
             raise ValueError(f"groups is {groups}, expected the task of each of the {num_tasks} losses: 0, 1, ...")

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mtl_ext.gradients import TaskGradients
-from mtl_ext.methods.base import check_choice, check_range
+from mtl_ext.methods.base import check_range
 from mtl_ext.methods.grad_method import GradMethod
 
 
@@ -23,6 +23,8 @@ class TrimmedMean(GradMethod):
         nonfinite: see `Method`.
     """
 
+    formula_gives = "mean"
+
     def __init__(
         self,
         *,
@@ -31,11 +33,9 @@ class TrimmedMean(GradMethod):
         weight_heads: bool = False,
         nonfinite: str = "raise",
     ) -> None:
-        super().__init__(weight_heads=weight_heads, nonfinite=nonfinite)
+        super().__init__(reduction=reduction, weight_heads=weight_heads, nonfinite=nonfinite)
         check_range("trim_number", trim_number, 0)
-        check_choice("reduction", reduction, ("sum", "mean"))
         self.trim_number = trim_number
-        self.reduction = reduction
 
     def combination(self, gradients: TaskGradients, gram: Tensor, losses: Tensor) -> tuple[list[Tensor], Tensor]:
         """Sorts one parameter's values at a time."""
@@ -44,10 +44,8 @@ class TrimmedMean(GradMethod):
         if num_tasks < least:
             found = f"trim_number = {self.trim_number}"
             raise ValueError(f"losses has {num_tasks} tasks, expected at least {least} for {found}")
-        factor = num_tasks if self.reduction == "sum" else 1
         columns = [gradients.tensors[param::num_params] for param in range(num_params)]
-        combined = [self._trimmed(column) * factor for column in columns]
-        return combined, gram.new_full((num_tasks,), factor / num_tasks)
+        return [self._trimmed(column) for column in columns], gram.new_full((num_tasks,), 1 / num_tasks)
 
     def _trimmed(self, column: list[Tensor]) -> Tensor:
         """The trimmed mean of one parameter's K gradients; empty where all are."""

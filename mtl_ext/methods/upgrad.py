@@ -15,9 +15,9 @@ class UPGrad(DualProj):
     mean for gradients below an absolute 1e-4.
 
     Args:
-        preference: p, K numbers from 0 on; None: ``1/K`` (``1`` with ``reduction="sum"``).
+        preference: p, K numbers from 0 on; None: ``1/K``.
         reg_eps: added to the diagonal of ``G / tr G``.
-        reduction: ``"mean"`` as in the paper, or ``"sum"``; of the default preference only.
+        reduction: ``"mean"`` as in the paper and the peers, or ``"sum"``: times K.
         weight_heads: see `GradMethod`.
         nonfinite: see `Method`.
     """

@@ -16,14 +16,15 @@ class UW(LossMethod):
     Args:
         num_tasks: K.
         form: 1 as above; 2 for ``sum_k exp(-s_k) L_k + s_k / 2``.
+        reduction: ``"sum"`` as above and in the peers, or ``"mean"``: divided by K.
         nonfinite: see `Method`.
 
     Attributes:
         log_variances: [K] float32, start at 0.
     """
 
-    def __init__(self, num_tasks: int, *, form: int = 1, nonfinite: str = "raise") -> None:
-        super().__init__(num_tasks=num_tasks, nonfinite=nonfinite)
+    def __init__(self, num_tasks: int, *, form: int = 1, reduction: str = "sum", nonfinite: str = "raise") -> None:
+        super().__init__(num_tasks=num_tasks, reduction=reduction, nonfinite=nonfinite)
         check_choice("form", form, (1, 2))
         self.form = form
         self.log_variances = nn.Parameter(torch.zeros(num_tasks))
