@@ -18,6 +18,7 @@ OPTIMIZERS = {
     "momentum": (torch.optim.SGD, {"lr": LR, "momentum": 0.9, "weight_decay": 0.05}),
     "dampening": (torch.optim.SGD, {"lr": LR, "momentum": 0.9, "dampening": 0.3}),
     "nesterov": (torch.optim.SGD, {"lr": LR, "momentum": 0.9, "nesterov": True, "weight_decay": 0.05}),
+    "foreach": (torch.optim.SGD, {"lr": LR, "momentum": 0.9, "nesterov": True, "foreach": True}),
     "adam": (torch.optim.Adam, {"lr": 0.01, "weight_decay": 0.05}),
     "amsgrad": (torch.optim.Adam, {"lr": 0.01, "amsgrad": True}),
     "fused": (torch.optim.Adam, {"lr": 0.01, "fused": True}),
@@ -294,6 +295,17 @@ def test_attention_has_a_forward_mode_pass():
     net.losses = lambda: {"one": net(*[rand(2, 3, 4, seed=1)] * 3, need_weights=False)[0].square().mean()}
     direction = {name: rand(*param.shape, seed=i) for i, (name, param) in enumerate(net.named_parameters())}
     torch.testing.assert_close(bilevel.task_products(net.losses, net, direction), exact_products(net, direction))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_compiled_parts_of_the_model_are_looked_ahead_with_as_well():
+    net = Quadratic()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    weights = torch.tensor([0.1, 0.5, -0.2], dtype=torch.float64)
+    compiled = torch.compile(net.train_losses, backend="aot_eager")
+    for mode in ("jvp", "fd"):
+        found = bilevel.hypergradient(compiled, net.meta_losses, net, optimizer, weights, mode=mode)
+        np.testing.assert_allclose(found.gradient.numpy(), closed_form(net, optimizer, weights), rtol=1e-6)
 
 
 def test_an_operator_without_a_forward_mode_formula_says_what_to_do():

@@ -13,6 +13,8 @@ FORMS = ("own", "sgd")
 class VirtualStep:
     """The parameters after an optimizer's next step, which is not taken: nothing of model or optimizer is written to.
 
+    It takes the memory of the parameters, and for the time of the step that of the optimizer's state, once more.
+
     ``form="own"``: the optimizer's own step, by its own code, state and learning rates, on copies: the same bits.
     ``form="sgd"``: ``p - lr (m b + g + d p)`` with the group's learning rate and weight decay d and, if there is one,
     the momentum m and its buffer b. That is what the published code of Auto-lambda does whatever the optimizer. The two
@@ -48,7 +50,8 @@ class VirtualStep:
         ids = {id(param) for param, grad in zip(params, grads, strict=True) if grad is not None}
         self._groups = {id(p): group for group in optimizer.param_groups for p in group["params"] if id(p) in ids}
         if form == "own":
-            self.params = self._own_step(self._grads)
+            # Copies, because foreach forms write to the gradients.
+            self.params = self._own_step([None if grad is None else grad.clone() for grad in self._grads])
         else:
             self.params = [self._sgd_step(*pair) for pair in zip(self._before, self._grads, strict=True)]
 

@@ -10,7 +10,8 @@ from mtl_ext.methods import METHODS, Method
 
 # Heads run backward once per task in every method; what differs is the shared part.
 BACKWARDS = {"loss": "1", "gradient": "K, or 1 at feature level"}
-LOOK_AHEAD = ", 2 more and a forward-mode pass to look ahead"
+# Two backward passes and one in forward mode (or two forward passes) look ahead.
+LOOK_AHEAD = "; 3 more passes for the weights"
 PAPER = re.compile(r"([A-ZÀ-Þ][\w'&., -]*?\b(?:19|20)\d\d)")
 # What every method takes, or the trainer hands over.
 COMMON = ("num_tasks", "generator", "seed", "nonfinite", "weight_heads")
