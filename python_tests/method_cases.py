@@ -90,6 +90,18 @@ CASES = {
         single_weight=0.5,
         bad_options=(({"num_tasks": 2, "decay": 1.5}, "decay is 1.5"),),
     ),
+    "AutoLambda": MethodCase(
+        lambda k: methods.AutoLambda(k),
+        weighted(0.1, 0.1),
+        "a tenth of the sum: weights start at 0.1 and move only when they are updated",
+        single_weight=0.1,
+        bad_options=(
+            ({"num_tasks": 2, "lr": -1}, "lr is -1"),
+            ({"num_tasks": 2, "mode": "exact"}, "mode is 'exact', expected one of 'jvp', 'fd'"),
+            ({"num_tasks": 2, "virtual_step": "adam"}, "virtual_step is 'adam', expected one of 'own', 'sgd'"),
+            ({"num_tasks": 2, "initial": [0.1]}, r"initial has shape \[1\], expected \[num_tasks\] = \[2\]"),
+        ),
+    ),
     "COSMOS": MethodCase(
         lambda k: methods.COSMOS(k),
         cosmos_value,

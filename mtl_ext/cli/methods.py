@@ -10,6 +10,8 @@ from mtl_ext.methods import METHODS, Method
 
 # Heads run backward once per task in every method; what differs is the shared part.
 BACKWARDS = {"loss": "1", "gradient": "K, or 1 at feature level"}
+# Two backward passes and one in forward mode (or two forward passes) look ahead.
+LOOK_AHEAD = "; 3 more passes for the weights"
 PAPER = re.compile(r"([A-ZÀ-Þ][\w'&., -]*?\b(?:19|20)\d\d)")
 # What every method takes, or the trainer hands over.
 COMMON = ("num_tasks", "generator", "seed", "nonfinite", "weight_heads")
@@ -30,6 +32,7 @@ def methods(console: Console) -> None:
     table.add_column("options")
     for name, method in METHODS.items():
         cost = BACKWARDS[method.level] + (f", of {method.batches} batches" if method.batches > 1 else "")
+        cost += LOOK_AHEAD * method.bilevel
         table.add_row(name, method.level, cost, paper(method), summary(method), ", ".join(options(method)))
     console.print(table)
 

@@ -2,6 +2,7 @@
 
 from mtl_ext.methods.aligned_mtl import AlignedMTL
 from mtl_ext.methods.atw import ATW
+from mtl_ext.methods.auto_lambda import AutoLambda
 from mtl_ext.methods.base import Method, NonFiniteError
 from mtl_ext.methods.cagrad import CAGrad
 from mtl_ext.methods.config import ConFIG
@@ -53,6 +54,7 @@ METHODS: dict[str, type[Method]] = {
     for cls in (
         AlignedMTL,
         ATW,
+        AutoLambda,
         CAGrad,
         ConFIG,
         COSMOS,
@@ -121,6 +123,7 @@ __all__ = [
     "STCH",
     "UW",
     "AlignedMTL",
+    "AutoLambda",
     "CAGrad",
     "ConFIG",
     "CosReg",

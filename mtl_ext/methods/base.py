@@ -1,7 +1,7 @@
 """What a method is: an nn.Module whose `backward` takes the place of ``loss.backward()`` in a training loop."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -53,6 +53,7 @@ class Method(nn.Module):
         batches: how many batches a step takes; with more than one, `backward` takes a sequence of so many losses, and
             of features.
         second_look: whether `look_again` wants the losses of the same batch after the optimizer's step.
+        bilevel: whether `update_weights` wants a batch of other data before every step.
         wants_performance: whether `update_performance` wants to know after every epoch how well the tasks do on
             validation data.
         gram: [K, K] float64, the Gram matrix of the last call; None before, and for methods that do not need it.
@@ -62,6 +63,7 @@ class Method(nn.Module):
     level: ClassVar[str]
     batches: ClassVar[int] = 1
     second_look: ClassVar[bool] = False
+    bilevel: ClassVar[bool] = False
     wants_performance: ClassVar[bool] = False
 
     def __init__(self, *, reduction: str | None = None, nonfinite: str = "raise") -> None:
@@ -128,6 +130,25 @@ class Method(nn.Module):
 
         Args:
             losses: as in `backward`, in the same order; no graph is needed.
+        """
+
+    def update_weights(
+        self,
+        train_losses: Callable[[], Losses],
+        meta_losses: Callable[[], Losses],
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
+        """Looks one step ahead and changes the weights; to be called before the step's own forward pass, see `bilevel`.
+
+        The model, its buffers, their ``.grad``, the optimizer and the random numbers that the forward pass will draw
+        are left as they are.
+
+        Args:
+            train_losses: ``() -> losses``, as in `backward`, of the coming step's batch; calls `model`.
+            meta_losses: ``() -> losses`` of a batch of other data; calls `model`.
+            model: the network.
+            optimizer: the optimizer that trains it.
         """
 
     def update_performance(self, values: Sequence[float] | Tensor) -> None:
@@ -249,6 +270,24 @@ def check_range(
         lower = f"above {low:g}" if open_low else f"at least {low:g}"
         upper = f" and {'below' if open_high else 'at most'} {high:g}" if high < float("inf") else ""
         raise ValueError(f"{name} is {value}, expected a number {lower}{upper}")
+
+
+def task_indices(name: str, wanted: str | int | Sequence[str | int], keys: Sequence[str | int]) -> list[int]:
+    """Positions of some of the tasks.
+
+    Args:
+        name: of the argument, for the message.
+        wanted: a name or index, or several.
+        keys: names or indices of the losses, in order.
+
+    Raises:
+        ValueError: one is no task, or comes twice.
+    """
+    given = [wanted] if isinstance(wanted, (str, int)) else list(wanted)
+    chosen = [k for k, key in enumerate(keys) if key in given or k in given]
+    if not given or len(chosen) != len(given):
+        raise ValueError(f"{name} is {wanted!r}, expected names or indices of the losses {list(keys)}")
+    return chosen
 
 
 def check_num_tasks(found: int, num_tasks: int) -> None:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mtl_ext import ops
 from mtl_ext.gradients import TaskGradients
-from mtl_ext.methods.base import check_num_tasks, check_range
+from mtl_ext.methods.base import check_num_tasks, check_range, task_indices
 from mtl_ext.methods.grad_method import GradMethod
 
 
@@ -83,9 +83,7 @@ class PCD(GradMethod):
 
     def _groups(self, keys: list[str | int]) -> Tensor:
         """[M, K]: which tasks are summed, the primary ones first."""
-        chosen = [k for k, key in enumerate(keys) if key in self.primary or k in self.primary]
-        if len(chosen) != len(self.primary):
-            raise ValueError(f"primary is {self.primary!r}, expected names or indices of the losses {keys}")
+        chosen = task_indices("primary", self.primary, keys)
         rows = torch.eye(len(keys), dtype=torch.float64)
         others = [k for k in range(len(keys)) if k not in chosen]
         return torch.cat([rows[chosen].sum(0, keepdim=True), rows[others]])
