@@ -23,8 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise
             return fail(f'the command line needs {error.name}: pip install "mtl_ext[train]"', 1)
         return run_command(build_parser(), arguments or ["--help"])
-    except KeyboardInterrupt:
-        return fail("interrupted", 130)
+    except KeyboardInterrupt as interrupt:
+        return fail(str(interrupt) or "interrupted", 130)
     except Exception as error:
         if debug:
             raise

@@ -46,13 +46,15 @@ examples:
 
 TRAIN = """\
 Trains one configuration, from a YAML file, from flags, or from a file with flags on top. The run's folder holds
-config.yaml (the whole configuration), results.json, epochs.csv and, where tensorboard is installed, its log.
+config.yaml (the whole configuration), results.json, model.pt, epochs.csv and, where tensorboard is installed, its log.
+Ctrl-C ends a run after the step; it goes on bit for bit with --resume, which also works after a crash.
 
 examples:
   mtl-ext train --method UW --epochs 8 --seed 1
   mtl-ext train --method PCGrad --level feature --method_options.reduction mean
   mtl-ext train --tasks '[left]' --data_options.train_size 1000 --out runs/single_left
   mtl-ext train --config runs/UW-seed1/config.yaml --out runs/again       (the same numbers again)
+  mtl-ext train --out runs/again --resume                                 (goes on where it stopped)
 """
 
 MAKE_DATA = """\
@@ -119,7 +121,8 @@ def build_parser() -> jsonargparse.ArgumentParser:
     command.add_argument("--config", action="config", help="YAML file with any of the options below")
     command.add_class_arguments(TrainConfig, None)
     command.add_argument("--out", type=Path | None, help="folder of the run (default: runs/METHOD[-LEVEL]-seedSEED)")
-    command.add_argument("--overwrite", action="store_true", help="replace the results that the folder holds")
+    command.add_argument("--overwrite", action="store_true", help="replace the run that the folder holds")
+    command.add_argument("--resume", action="store_true", help="go on with the run in --out, from its own config.yaml")
     commands.add_subcommand("train", command, help="train one configuration")
 
     layouts = "\n".join(f"layouts of {name}: {', '.join(entry.layouts)}" for name, entry in GENERATORS.items())
@@ -159,6 +162,8 @@ def run_command(parser: jsonargparse.ArgumentParser, arguments: list[str]) -> in
     """Parses the arguments and runs their command; returns the exit status."""
     try:
         parsed = parser.parse_args(arguments)
+        if parsed.subcommand == "train" and parsed.train.resume:
+            parsed = parser.parse_args(_with_config_of_folder(arguments, parsed.train.out))
     except argparse.ArgumentError as error:
         return fail(f"{error} (see mtl-ext --help)", 2)
     # A terminal without UTF-8 shows question marks instead of ending the command.
@@ -170,7 +175,7 @@ def run_command(parser: jsonargparse.ArgumentParser, arguments: list[str]) -> in
         demo(console, options.out, options.epochs, options.seed, options.quick)
     elif parsed.subcommand == "train":
         config = TrainConfig(**{field.name: options[field.name] for field in fields(TrainConfig)})
-        train(console, config, options.out, options.overwrite)
+        train(console, config, options.out, options.overwrite, options.resume)
     elif parsed.subcommand == "make-data":
         names = ("generator", "layout", "train", "val", "test", "height", "width", "seed")
         plan = plan_data(**{name: options[name] for name in names})
@@ -184,6 +189,17 @@ def run_command(parser: jsonargparse.ArgumentParser, arguments: list[str]) -> in
     else:
         doctor(console)
     return 0
+
+
+def _with_config_of_folder(arguments: list[str], folder: Path | None) -> list[str]:
+    """The arguments of a resumed run: its own configuration, and on top what else was given, which must agree."""
+    if folder is None:
+        raise argparse.ArgumentError(None, "--resume needs --out, the folder of the run to go on with")
+    config = folder / "config.yaml"
+    if not config.exists():
+        raise argparse.ArgumentError(None, f"there is no run to resume in {folder}: {config.name} is missing")
+    position = arguments.index("train") + 1
+    return [*arguments[:position], "--config", str(config), *arguments[position:]]
 
 
 def _parser(usage: str, description: str, prog: str | None = None) -> jsonargparse.ArgumentParser:

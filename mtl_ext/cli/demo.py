@@ -17,8 +17,16 @@ from mtl_ext.files import write_atomically
 from mtl_ext.methods import METHODS
 from mtl_ext.metrics import task_changes
 from mtl_ext.plots import comparison_figure
-from mtl_ext.trainers import SingleTrainer, TrainConfig, TrainResult, cpu_threads, relative_step_times
-from mtl_ext.trainers.config import Measures
+from mtl_ext.trainers import (
+    Measures,
+    TrainConfig,
+    Trainer,
+    TrainResult,
+    cpu_threads,
+    lower_is_better,
+    relative_step_times,
+    train_run,
+)
 
 DEMO_METHODS = ("EW", "RLW", "UW", "PCGrad", "MGDA")
 REFERENCE = "EW"
@@ -103,7 +111,7 @@ def compare(
     singles = {task.name: replace(base, tasks=(task.name,), monitor_every=0) for task in data.tasks}
     configs = demo_configs(base)
     with progress_bar(console) as progress:
-        steps = SingleTrainer(base, data).steps_per_epoch * base.epochs
+        steps = Trainer(base, data).total_steps
         bar = progress.add_task("", total=steps * (len(singles) + len(configs)))
         baselines = {
             name: _run(progress, bar, f"single task: {name}", config, data) for name, config in singles.items()
@@ -114,7 +122,7 @@ def compare(
     single: Measures = {name: result.measures[name] for name, result in baselines.items()}
     contenders = []
     for label, result in results.items():
-        changes = task_changes(result.measures, single, lower_is_better(data))
+        changes = task_changes(result.measures, single, lower_is_better(data.tasks))
         delta = sum(changes.values()) / len(changes)
         contenders.append(Contender(label, result, changes, delta, step_times[label]))
     return baselines, contenders
@@ -122,20 +130,17 @@ def compare(
 
 def time_steps(configs: dict[str, TrainConfig], data: MultiTaskData, rounds: int) -> dict[str, float]:
     """Step time of each configuration relative to equal weighting, on one batch and without the monitor."""
-    trainers = {label: SingleTrainer(replace(config, monitor_every=0), data) for label, config in configs.items()}
+    trainers = {label: Trainer(replace(config, monitor_every=0), data) for label, config in configs.items()}
     batch = next(data.train.batches(configs[REFERENCE].batch_size))
     with cpu_threads(configs[REFERENCE].threads):
         return relative_step_times(
-            {label: partial(trainer.step, *[batch] * trainer.method.batches) for label, trainer in trainers.items()},
+            {
+                label: partial(trainer.step, [[batch] * trainer.parts.method.batches])
+                for label, trainer in trainers.items()
+            },
             REFERENCE,
             rounds,
         )
-
-
-def lower_is_better(data: MultiTaskData) -> set[str]:
-    """Names of the metrics where a smaller value is better."""
-    metrics = (make() for task in data.tasks for make in task.metrics)
-    return {metric.name for metric in metrics if not metric.higher_is_better}
 
 
 def results_table(data: MultiTaskData, baselines: dict[str, TrainResult], contenders: list[Contender]) -> Table:
@@ -144,7 +149,7 @@ def results_table(data: MultiTaskData, baselines: dict[str, TrainResult], conten
         title="Multi-MNIST+, test split", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False
     )
     table.add_column("method", style="bold", no_wrap=True)
-    lower = lower_is_better(data)
+    lower = lower_is_better(data.tasks)
     for task in data.tasks:
         for metric in baselines[task.name].measures[task.name]:
             table.add_column(f"{task.name}\n{metric}\n{'↓' if metric in lower else '↑'}", justify="right", no_wrap=True)
@@ -196,7 +201,7 @@ def write_results(
 
 def _run(progress: Progress, bar: TaskID, label: str, config: TrainConfig, data: MultiTaskData) -> TrainResult:
     progress.update(bar, description=label)
-    return SingleTrainer(config, data).fit(lambda: progress.advance(bar))
+    return train_run(config, data, on_progress=lambda step: progress.advance(bar))
 
 
 def _curves(result: TrainResult) -> dict[str, list[float]]:

@@ -1,91 +1,78 @@
 """`mtl-ext train`: one configuration, one folder."""
 
-import shutil
-from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
-from mtl_ext.cli.report import progress_bar, versions, write_csv, write_json
-from mtl_ext.files import write_text
-from mtl_ext.trainers import EpochRecord, SingleTrainer, TrainConfig, TrainResult
+from mtl_ext.cli.report import progress_bar
+from mtl_ext.methods import METHODS
+from mtl_ext.trainers import StepRecord, TrainConfig, TrainResult, train_run
+
+# With more tasks, the bar shows the mean of their losses.
+TASKS_SHOWN = 3
 
 
-def train(console: Console, config: TrainConfig, out: Path | None = None, overwrite: bool = False) -> TrainResult:
+def train(
+    console: Console, config: TrainConfig, out: Path | None = None, overwrite: bool = False, resume: bool = False
+) -> TrainResult:
     """Trains one configuration and writes its folder.
 
     Args:
         console: where progress and the result are shown.
         config: the run.
         out: the run's folder; by default runs/METHOD[-LEVEL]-seedSEED.
-        overwrite: replace the results that the folder holds.
+        overwrite: replace the run that the folder holds.
+        resume: go on with the run that the folder holds.
 
     Raises:
-        FileExistsError: the folder holds results.
+        FileExistsError: the folder holds a run.
     """
-    trainer = SingleTrainer(config)
-    folder = default_folder(config, trainer.method.level) if out is None else out
-    if (folder / "results.json").exists() and not overwrite:
-        raise FileExistsError(f"{folder} holds results: choose another --out, or --overwrite")
-    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-    write_text(folder / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
-    log, close = tensorboard_log(folder)
+    folder = default_folder(config) if out is None else out
     with progress_bar(console) as progress:
-        bar = progress.add_task(config.method, total=config.epochs * trainer.steps_per_epoch)
-        result = trainer.fit(lambda: progress.advance(bar), log)
-    close()
-    write_json(folder / "results.json", {"versions": versions(), **result.to_dict()})
-    write_csv(folder / "epochs.csv", [epoch_row(record) for record in result.epochs])
+        bar = progress.add_task(config.method, total=None)
+
+        def show_step(record: StepRecord) -> None:
+            progress.update(bar, completed=record.step, total=record.total, description=step_label(config, record))
+
+        result = train_run(config, folder=folder, resume=resume, overwrite=overwrite, on_progress=show_step)
     show(console, result)
     console.print(f"written to {folder}", markup=False)
     return result
 
 
-def default_folder(config: TrainConfig, method_level: str) -> Path:
+def default_folder(config: TrainConfig) -> Path:
     """runs/METHOD-seedSEED, with the level where the method works on gradients."""
-    level = f"-{config.level}" if method_level == "gradient" else ""
+    method = METHODS.get(config.method)
+    level = f"-{config.level}" if method is not None and method.level == "gradient" else ""
     return Path("runs", f"{config.method}{level}-seed{config.seed}")
 
 
-def epoch_row(record: EpochRecord) -> dict[str, Any]:
-    """One line of the table of epochs: loss and weight of each task, then its measures."""
-    row: dict[str, Any] = {"epoch": record.epoch}
-    row |= {f"loss/{task}": value for task, value in record.losses.items()}
-    row |= {f"weight/{task}": value for task, value in record.weights.items()}
-    for task, metrics in record.measures.items():
-        row |= {f"{task}/{metric}": value for metric, value in metrics.items()}
-    return row
-
-
-def tensorboard_log(folder: Path) -> tuple[Callable[[EpochRecord], None], Callable[[], None]]:
-    """What logs an epoch and what closes the log; neither does anything without tensorboard."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return lambda record: None, lambda: None
-    writer = SummaryWriter(str(folder / "tensorboard"))
-
-    def log(record: EpochRecord) -> None:
-        for name, value in epoch_row(record).items():
-            if name != "epoch":
-                writer.add_scalar(name, value, record.epoch)
-
-    return log, writer.close
+def step_label(config: TrainConfig, record: StepRecord) -> str:
+    """Epoch and losses, as the bar shows them."""
+    losses = record.losses
+    if len(losses) > TASKS_SHOWN:
+        losses = {f"mean of {len(losses)} losses": sum(losses.values()) / len(losses)}
+    text = "  ".join(f"{task} {value:.3g}" for task, value in losses.items())
+    return f"epoch {record.epoch}/{config.epochs}  {text}"
 
 
 def show(console: Console, result: TrainResult) -> None:
-    """Prints the measures after the last epoch."""
-    last = result.epochs[-1]
-    table = Table()
+    """Prints the measures of the selected epoch."""
+    selected = result.selected
+    table = Table(title=f"epoch {selected.epoch} of {len(result.epochs)}, test split", title_justify="left")
     for column in ("task", "metric"):
         table.add_column(column)
-    for column in ("value", "train loss", "weight"):
+    for column in ("value", *(("validation",) if selected.val else ()), "train loss", "weight"):
         table.add_column(column, justify="right")
-    for task, metrics in last.measures.items():
+    for task, metrics in selected.measures.items():
         for metric, value in metrics.items():
-            table.add_row(task, metric, f"{value:.4g}", f"{last.losses[task]:.4g}", f"{last.weights[task]:.3g}")
+            val = [f"{selected.val[task][metric]:.4g}"] if selected.val else []
+            table.add_row(
+                *(task, metric, f"{value:.4g}", *val), f"{selected.losses[task]:.4g}", f"{selected.weights[task]:.3g}"
+            )
     console.print(table)
+    if result.selected_on_test:
+        console.print("the epoch was selected on the test split: its measures are too optimistic", style="yellow")
+    if result.stopped_early:
+        console.print(f"stopped early: {result.config.early_stop} evaluations without a better one")

@@ -11,6 +11,7 @@ from mtl_ext.data.faces import faces
 from mtl_ext.data.fields import Field
 from mtl_ext.data.folder import FolderSplit
 from mtl_ext.data.glyphs import glyphs
+from mtl_ext.data.holdout import DivisibleSplit, hold_out
 from mtl_ext.data.metagraspnet import metagraspnet
 from mtl_ext.data.multi_mnist import multi_mnist
 from mtl_ext.data.multi_mnist_files import multi_mnist_files
@@ -45,6 +46,7 @@ DATASETS: dict[str, Callable[..., MultiTaskData]] = {
 __all__ = [
     "DATASETS",
     "Batch",
+    "DivisibleSplit",
     "Field",
     "FolderSplit",
     "Inputs",
@@ -60,6 +62,7 @@ __all__ = [
     "class_folder",
     "faces",
     "glyphs",
+    "hold_out",
     "metagraspnet",
     "multi_mnist",
     "multi_mnist_files",

@@ -88,10 +88,31 @@ class MemorySplit:
         """The samples of an index [B] int64."""
         return Batch(self.inputs[index], {name: target[index] for name, target in self.targets.items()})
 
+    def divide(self, share: float, generator: torch.Generator) -> tuple["MemorySplit", "MemorySplit"]:
+        """Two splits without a common sample, see :class:`mtl_ext.data.holdout.DivisibleSplit`."""
+        rest, held = divided(len(self), share, generator)
+        return self._part(rest), self._part(held)
+
+    def _part(self, index: Tensor) -> "MemorySplit":
+        return MemorySplit(self.inputs[index], self.batch(index).targets)
+
 
 def chunks(order: Tensor, batch_size: int, skip: int = 0) -> list[Tensor]:
     """A pass's order [M] cut into batches, without the first `skip` of them."""
     return [order[start : start + batch_size] for start in range(skip * batch_size, len(order), batch_size)]
+
+
+def divided(count: int, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The indices of `count` samples in two random parts, each in ascending order: the rest, and `share` of them.
+
+    Raises:
+        ValueError: one of the two would be empty.
+    """
+    held = round(share * count)
+    if not 0 < held < count:
+        raise ValueError(f"holdout is {share} of {count} samples, expected a share that leaves both parts some")
+    order = torch.randperm(count, generator=generator)
+    return order[held:].sort().values, order[:held].sort().values
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,103 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from mtl_ext.data import DATASETS, MultiTaskData, Task
+from mtl_ext.data import DATASETS, MultiTaskData, Task, hold_out
 from mtl_ext.methods import METHODS, Method
 from mtl_ext.models import MODELS, Architecture
+from mtl_ext.monitors import SimilarityMonitor
 from mtl_ext.trainers.config import TrainConfig
 
 # What the trainer hands to a maker of a kind that asks for it by name; not for the user to set.
 PROVIDED = {"model": ("tasks",), "method": ("num_tasks", "generator"), "optimizer": ("params", "lr")}
+
+
+@dataclass
+class Parts:
+    """What a run trains with.
+
+    Attributes:
+        config: what describes the run.
+        data: the data set; its validation split may be held out of its training split.
+        tasks: the K tasks that are trained, in order.
+        model: the network.
+        method: what makes one step of K losses.
+        optimizer: of the model's and the method's parameters.
+        scaler: of the losses, in float16; else None.
+        monitor: of the tasks' gradients, or None.
+        device: where all of it is.
+    """
+
+    config: TrainConfig
+    data: MultiTaskData
+    tasks: list[Task]
+    model: Architecture
+    method: Method
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler | None
+    monitor: SimilarityMonitor | None
+    device: torch.device
+
+
+def build_parts(config: TrainConfig, data: MultiTaskData | None = None) -> Parts:
+    """Everything that a configuration describes.
+
+    Args:
+        config: the run's description.
+        data: the data set that the configuration names, where it is loaded already.
+
+    Raises:
+        ValueError: the configuration names what does not exist, or does not fit the data set or the method.
+    """
+    data = validated(config, build_data(config) if data is None else data)
+    tasks = choose_tasks(config, data)
+    model = build_model(config, tasks)
+    method = build_method(config, len(tasks))
+    if method.wants_performance and data.val is None:
+        raise ValueError(
+            f"method {config.method!r} goes by validation measures, but the data set has no validation split: set "
+            "holdout, for example to 0.1"
+        )
+    at_parameters = method.level == "gradient" and config.level == "parameter"
+    if config.accumulate > 1 and config.accumulate_by == "tasks" and not at_parameters:
+        raise ValueError(
+            "accumulate_by is 'tasks', which sums the tasks' gradients at the shared parameters: take a gradient "
+            "method and level parameter, or accumulate_by combined"
+        )
+    return Parts(
+        config=config,
+        data=data,
+        tasks=tasks,
+        model=model,
+        method=method,
+        optimizer=build_optimizer(config, model, method),
+        scaler=torch.amp.GradScaler(torch.device(config.device).type) if config.precision == "float16" else None,
+        monitor=SimilarityMonitor(config.monitor_every) if config.monitor_every else None,
+        device=torch.device(config.device),
+    )
+
+
+def validated(config: TrainConfig, data: MultiTaskData) -> MultiTaskData:
+    """The data set with a validation split, held out of the training split where the configuration says so.
+
+    Raises:
+        ValueError: there is a validation split already, or `select` needs one and there is none.
+    """
+    if config.holdout:
+        if data.val is not None:
+            raise ValueError(f"holdout is {config.holdout}, but the data set has a validation split: leave it at 0")
+        train, held = hold_out(data.train, config.holdout, config.seed)
+        return replace(data, train=train, val=held)
+    if config.select.startswith("best_val") and data.val is None:
+        raise ValueError(
+            f"select is {config.select!r}, but the data set has no validation split: set holdout, for example to 0.1"
+        )
+    return data
 
 
 def build_data(config: TrainConfig) -> MultiTaskData:
