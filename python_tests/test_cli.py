@@ -112,11 +112,31 @@ def test_help_has_an_example(capsys, command):
     assert "example" in out
 
 
-def test_methods_lists_every_method(capsys):
+@pytest.mark.parametrize("columns", ["80", "140"])
+def test_methods_lists_every_method_with_paper_cost_and_options(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
     status, out, _ = run(capsys, "methods")
     assert status == 0
+    losses, gradients = out.split("Methods on gradients: K backward passes of the trunk, or 1 at feature level")
+    assert losses.startswith("Methods on losses: 1 backward pass of the trunk in a step")
     for name, method in METHODS.items():
-        assert any(name in line and method.level in line for line in out.splitlines())
+        table = losses if method.level == "loss" else gradients
+        assert sum(line.split()[:1] == [name] for line in table.splitlines()) == 1
+    assert all(len(line) <= int(columns) for line in out.splitlines())
+    words = " ".join(gradients.replace("─", " ").split())
+    assert "all but CRMOGM, PBI and PCD reduction (sum or mean), those on gradients but CosReg weight_heads" in words
+
+
+def test_a_row_of_methods_has_the_paper_the_extra_cost_and_the_options(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    _, out, _ = run(capsys, "methods")
+    rows = {line.split()[0]: " ".join(line.split()) for line in out.splitlines() if line.split()}
+    assert "(Liu et al. 2021, Algorithm 1)" in rows["CAGrad"]
+    assert rows["CAGrad"].endswith(" c=0.4, rescale=1")
+    assert rows["MoDo"].endswith("All passes for 3 batches. gamma=0.1, rho=0.1")
+    assert rows["CosReg"].endswith("K more passes at parameter level. c=10.0, detach_heads=False")
+    assert rows["FAMO"].endswith("A forward pass after the step. lower_bounds, lr=0.025, weight_decay=0.001")
+    assert rows["DTP"].endswith("Validation after each epoch. gamma=2.0, momentum=0.0")
 
 
 def test_doctor_tells_kernels_from_references(capsys):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mtl_ext.data import MemorySplit, multi_mnist
+from mtl_ext.data import FolderSplit, MemorySplit, OwnInputSplit, hold_out, multi_mnist
+from mtl_ext.data.images import ImageSplit
 from mtl_ext.data.multi_mnist import COVERAGE_MEAN, COVERAGE_STD, compose, mnist_digits
 
 MODULE = sys.modules["mtl_ext.data.multi_mnist"]
@@ -130,3 +131,36 @@ def test_a_pass_that_starts_later_gives_the_same_batches_from_there_on(skip):
     split = MemorySplit(torch.arange(7), {"a": torch.arange(7)})
     whole, rest = (list(split.batches(2, torch.Generator().manual_seed(0), skip=start)) for start in (0, skip))
     assert [batch.inputs.tolist() for batch in rest] == [batch.inputs.tolist() for batch in whole[skip:]]
+
+
+def whole_pass(split):
+    """The samples of a pass in order: task -> [M]."""
+    batches = list(split.batches(4))
+    return {name: torch.cat([batch.targets[name] for batch in batches]) for name in batches[0].targets}
+
+
+def divisible_splits():
+    """One split of every kind, whose targets tell the samples apart."""
+    numbers = torch.arange(20)
+    images = ImageSplit(torch.zeros(20, 1, 4, 4, dtype=torch.uint8), {"a": numbers}, shift=1, flip=True)
+    folder = FolderSplit(
+        "train", [str(i) for i in range(20)], lambda i: (torch.zeros(1, 2, 2), {"a": torch.tensor(int(i))})
+    )
+    return {
+        "memory": MemorySplit(numbers, {"a": numbers}),
+        "images": images,
+        "folder": folder,
+        "streams": OwnInputSplit({"a": images, "b": MemorySplit(numbers, {"b": numbers})}),
+    }
+
+
+@pytest.mark.parametrize("kind", divisible_splits())
+def test_what_is_held_out_is_not_trained_on(kind):
+    split = divisible_splits()[kind]
+    rest, held = hold_out(split, 0.25, seed=3)
+    again = hold_out(split, 0.25, seed=3)[1]
+    assert type(rest) is type(held) is type(split)
+    for name in whole_pass(split):
+        assert whole_pass(held)[name].tolist() == whole_pass(again)[name].tolist()
+        assert len(whole_pass(held)[name]) == 5
+        assert sorted([*whole_pass(rest)[name].tolist(), *whole_pass(held)[name].tolist()]) == list(range(20))

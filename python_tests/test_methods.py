@@ -1,6 +1,7 @@
 """Every method's row, and what all methods have in common."""
 
 import inspect
+import re
 
 import numpy as np
 import pytest
@@ -117,6 +118,13 @@ def test_every_option_of_a_methods_own_has_a_bad_value_that_is_named(name):
     own = [p for p in inspect.signature(methods.METHODS[name]).parameters.values() if p.name not in COMMON_OPTIONS]
     checked = {option for options, _ in CASES[name].bad_options for option in options}
     assert [p.name for p in own if p.annotation is not bool and p.name not in checked] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_is_documented(name):
+    arguments = inspect.getdoc(methods.METHODS[name]).partition("\nArgs:\n")[2].partition("\n\n")[0]
+    documented = re.findall(r"^    (\w+): ", arguments, re.MULTILINE)
+    assert documented == list(inspect.signature(methods.METHODS[name]).parameters)
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -50,7 +50,7 @@ def test_every_method_learns_and_goes_on_bit_for_bit_from_its_state(method, leve
     assert replace(resumed.fit(), step_seconds=0.0) == replace(result, step_seconds=0.0)
     assert torch.equal(parameters(resumed), parameters(whole))
     begin, end = (torch.tensor(list(result.epochs[epoch].losses.values())) for epoch in (0, -1))
-    assert (end / begin).mean() < 0.9  # of each loss, whatever its unit: some methods look at nothing else
+    assert (end / begin).mean() < 0.95  # of each loss, whatever its unit: some methods look at nothing else
     json.dumps(result.to_dict(), allow_nan=False)
 
 

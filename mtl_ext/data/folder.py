@@ -3,13 +3,13 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from mtl_ext.data.fields import Field, Sample
-from mtl_ext.data.task import Batch, chunks
+from mtl_ext.data.task import Batch, chunks, divided
 
 Load = Callable[[str], Sample]
 Augment = Callable[[Sample, Mapping[str, Field], torch.Generator], Sample]
@@ -51,6 +51,13 @@ class FolderSplit:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def divide(self, share: float, generator: torch.Generator) -> tuple["FolderSplit", "FolderSplit"]:
+        """Two splits without a common sample, see :class:`mtl_ext.data.holdout.DivisibleSplit`."""
+        rest, held = (
+            replace(self, ids=[self.ids[i] for i in index.tolist()]) for index in divided(len(self), share, generator)
+        )
+        return rest, held
 
     def batches(self, batch_size: int, generator: torch.Generator | None = None, skip: int = 0) -> Iterator[Batch]:
         """One pass over the samples, see :meth:`Split.batches`.

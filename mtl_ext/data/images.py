@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from mtl_ext.data.fields import Field, Sample, mirror
 from mtl_ext.data.reading import read_image
-from mtl_ext.data.task import Batch, chunks
+from mtl_ext.data.task import Batch, chunks, divided
 from mtl_ext.files import write_atomically
 
 JPEG_QUALITY = 92
@@ -46,6 +46,14 @@ class ImageSplit:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def divide(self, share: float, generator: torch.Generator) -> tuple["ImageSplit", "ImageSplit"]:
+        """Two splits without a common sample, see :class:`mtl_ext.data.holdout.DivisibleSplit`."""
+        rest, held = (
+            replace(self, images=self.images[index], targets={k: target[index] for k, target in self.targets.items()})
+            for index in divided(len(self), share, generator)
+        )
+        return rest, held
 
     def batches(self, batch_size: int, generator: torch.Generator | None = None, skip: int = 0) -> Iterator[Batch]:
         """One pass over the samples, see :meth:`mtl_ext.data.Split.batches`."""

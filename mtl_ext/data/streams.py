@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
+from mtl_ext.data.holdout import DivisibleSplit
 from mtl_ext.data.task import Batch, Split
 
 
@@ -33,6 +34,23 @@ class OwnInputSplit:
     def __len__(self) -> int:
         """Number of samples of the longest stream."""
         return max(len(split) for split in self.splits.values())
+
+    def divide(self, share: float, generator: torch.Generator) -> tuple["OwnInputSplit", "OwnInputSplit"]:
+        """Two splits without a common sample, every task's stream divided by itself.
+
+        See :class:`mtl_ext.data.holdout.DivisibleSplit`.
+
+        Raises:
+            ValueError: the stream of a task cannot be divided, or one of its parts would be empty.
+        """
+        parts = {}
+        for task, split in self.splits.items():
+            if not isinstance(split, DivisibleSplit):
+                raise ValueError(f"the split of task {task!r} ({type(split).__name__}) has no divide(share, generator)")
+            parts[task] = split.divide(share, generator)
+        return OwnInputSplit({k: rest for k, (rest, _) in parts.items()}), OwnInputSplit(
+            {k: held for k, (_, held) in parts.items()}
+        )
 
     def batches(self, batch_size: int, generator: torch.Generator | None = None, skip: int = 0) -> Iterator[Batch]:
         """One pass, see :meth:`mtl_ext.data.Split.batches`; `batch_size` counts the samples of each task.

@@ -1,7 +1,7 @@
 """What a data set offers: tasks, and splits that give batches."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import torch
@@ -90,11 +90,11 @@ class MemorySplit:
 
     def divide(self, share: float, generator: torch.Generator) -> tuple["MemorySplit", "MemorySplit"]:
         """Two splits without a common sample, see :class:`mtl_ext.data.holdout.DivisibleSplit`."""
-        rest, held = divided(len(self), share, generator)
-        return self._part(rest), self._part(held)
-
-    def _part(self, index: Tensor) -> "MemorySplit":
-        return MemorySplit(self.inputs[index], self.batch(index).targets)
+        rest, held = (
+            replace(self, inputs=self.inputs[index], targets={k: target[index] for k, target in self.targets.items()})
+            for index in divided(len(self), share, generator)
+        )
+        return rest, held
 
 
 def chunks(order: Tensor, batch_size: int, skip: int = 0) -> list[Tensor]:

@@ -11,11 +11,11 @@ from mtl_ext.methods.uw import UW
 class ATW(UW):
     """Adaptive task weighting (Chen et al. 2024): uncertainty weights times each loss's long-term rate of change.
 
-    Only a description of the paper is at hand: uncertainty weighting that also looks at the long-term statistics of the
-    losses to even out the speed of training. The formula here is our reading of it: the weight is
-    ``v_k / (2 exp(s_k))``, ``v_k = r_k / mean_j r_j``, ``r_k = m_k / L_k(0)``, m the moving average of the losses and
-    L(0) the first; so a task whose loss has fallen less than the others' weighs more. The log variances s are
-    parameters, trained as in `UW`; v does not enter their gradient, in which it would cancel.
+    Only a description of the paper is at hand, and no peer has it: uncertainty weighting that also looks at the
+    long-term statistics of the losses to even out the speed of training. The formula here is our reading of it: the
+    weight is ``v_k / (2 exp(s_k))``, ``v_k = r_k / mean_j r_j``, ``r_k = m_k / L_k(0)``, m the moving average of the
+    losses and L(0) the first; so a task whose loss has fallen less than the others' weighs more. The log variances s
+    are parameters, trained as in `UW`; v does not enter their gradient, in which it would cancel.
 
     Args:
         num_tasks: K.

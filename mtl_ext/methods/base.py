@@ -52,6 +52,7 @@ class Method(nn.Module):
             features).
         batches: how many batches a step takes; with more than one, `backward` takes a sequence of so many losses, and
             of features.
+        second_derivatives: whether a step differentiates the gradients once more.
         second_look: whether `look_again` wants the losses of the same batch after the optimizer's step.
         bilevel: whether `update_weights` wants a batch of other data before every step.
         wants_performance: whether `update_performance` wants to know after every epoch how well the tasks do on
@@ -62,6 +63,7 @@ class Method(nn.Module):
     formula_gives: ClassVar[str] = "sum"
     level: ClassVar[str]
     batches: ClassVar[int] = 1
+    second_derivatives: ClassVar[bool] = False
     second_look: ClassVar[bool] = False
     bilevel: ClassVar[bool] = False
     wants_performance: ClassVar[bool] = False

@@ -14,7 +14,7 @@ class COSMOS(LossMethod):
 
     The cosine draws the vector of losses towards the direction of the preference r. In the paper the network also
     reads r, drawn from a Dirichlet distribution for every batch: write it, ``method.preference.copy_(draw)``, before
-    the call. A weight is below 0 where the cosine outweighs the sum.
+    the call. A weight is below 0 where the cosine outweighs the sum. TorchJD does the same; no other peer has it.
 
     Args:
         num_tasks: K.

@@ -20,7 +20,7 @@ class CosReg(Method):
     without a second derivative are not allowed on the way, and what torch.compile makes of a model is one (but for its
     backend "eager"): leave uncompiled what is on the way. With one task, or where a gradient is 0, the cosines are 0.
     Penalties join the losses, not the cosines. ``combine=False`` is refused: the cosines are those of one batch. All
-    weights are equal.
+    weights are equal. TorchJD and LibMTL do not have it.
 
     Args:
         c: strength, at least 0.
@@ -31,6 +31,7 @@ class CosReg(Method):
     """
 
     level = "gradient"
+    second_derivatives = True
 
     def __init__(
         self, *, c: float = 10.0, detach_heads: bool = False, reduction: str = "sum", nonfinite: str = "raise"

@@ -16,6 +16,7 @@ class CvxWeighting(GramMethod):
     For trying out a weighting before it has a solver of its own: each step solves on the CPU, in milliseconds and to
     the layer's tolerance. The layer gets the Gram matrix divided by its trace, so that the scale of the gradients does
     not matter, and all tasks, also those whose gradient is zero. `task_weights` is differentiable in the Gram matrix.
+    No peer takes a problem of one's own.
 
     Args:
         layer: a ``CvxpyLayer`` with one parameter [K, K] and one variable, the weights [K]; None: that of

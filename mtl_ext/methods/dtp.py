@@ -14,7 +14,7 @@ class DTP(LossMethod):
 
     kappa_k in (0, 1] measures how well task k does, 1 being perfect (accuracy, IoU, ...), so that difficult tasks weigh
     more. The loop hands it over by `update_performance`, from data that is not tested on; until then, and in a loop
-    that never does, all weights are 1.
+    that never does, all weights are 1. No peer has it.
 
     Args:
         num_tasks: K.

@@ -11,9 +11,10 @@ from mtl_ext.methods.state import RunningMean, keep_finite
 class DWA(LossMethod):
     """Dynamic weight average (Liu et al. 2019): tasks whose loss falls more slowly weigh more.
 
-    ``w = K softmax(r / T)``, ``r_k = L_k(t-1) / L_k(t-2)``, L(t) the mean losses of epoch t. Call ``end_epoch()`` after
-    each; the weights are 1 in the first two. With a window of n steps instead, L(t-1) is the mean of the last n losses,
-    this step's included, and L(t-2) that of the n before; the weights are 1 in the first 2 n - 1 steps.
+    ``w = K softmax(r / T)``, ``r_k = L_k(t-1) / L_k(t-2)``, L(t) the mean losses of epoch t (the paper's Eq. 7). Call
+    ``end_epoch()`` after each; the weights are 1 in the first two. With a window of n steps instead, L(t-1) is the mean
+    of the last n losses, this step's included, and L(t-2) that of the n before; the weights are 1 in the first 2 n - 1
+    steps.
 
     Peers differ: nash-mtl has a window of 25 whose history starts with ones, and takes the mean.
 

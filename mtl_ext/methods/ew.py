@@ -8,7 +8,7 @@ from mtl_ext.methods.loss_method import LossMethod
 class EW(LossMethod):
     """Equal weighting (also Uniform, linear scalarisation): minimise ``sum_k L_k``.
 
-    ``.grad`` is bit for bit that of ``sum(losses).backward()``. The baseline of every paper.
+    ``.grad`` is bit for bit that of ``sum(losses).backward()``. The peers have it as Sum, EW or LS.
 
     Args:
         num_tasks: K, to be checked where it is known.

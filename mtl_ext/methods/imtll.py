@@ -10,7 +10,8 @@ class IMTLL(LossMethod):
     """Impartial multi-task learning, its loss balance (Liu et al. 2021, IMTL-L): ``sum_k exp(s_k) L_k - s_k``.
 
     At the optimum of s every scaled loss is 1. The scales are parameters: give ``method.parameters()`` to the
-    optimizer, in a group without weight decay. Twice `UW` with the sign of its parameter changed.
+    optimizer, in a group without weight decay. Twice `UW` with the sign of its parameter changed. TorchJD does the
+    same.
 
     Args:
         num_tasks: K.

@@ -11,9 +11,10 @@ class MGDA(GramMethod):
     """Multiple-gradient descent (Désidéri 2012; Sener & Koltun 2018): weights on the simplex of minimum norm.
 
     ``argmin_w ||sum_k w_k g_k||`` with ``w >= 0`` and ``sum(w) = 1``, solved exactly; its negative is a direction in
-    which no task gets worse, and 0 means that the point is Pareto-stationary. At feature level this is MGDA-UB.
-    Peers differ: TorchJD and LibMTL run Frank-Wolfe for a fixed number of steps and end up to twice above the minimum
-    norm. A task with a zero gradient is left out (elsewhere it would take all the weight and stop training).
+    which no task gets worse, and 0 means that the point is Pareto-stationary. At feature level this is MGDA-UB. Peers
+    differ: TorchJD and LibMTL run Sener & Koltun's Algorithm 2 (Frank-Wolfe) for a fixed number of steps and end up to
+    twice above the minimum norm. A task with a zero gradient is left out (elsewhere it would take all the weight and
+    stop training).
 
     Args:
         normalization: the weights are found on normalised gradients and applied to the raw ones. ``"none"``; ``"l2"``

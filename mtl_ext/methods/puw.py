@@ -12,11 +12,12 @@ from mtl_ext.methods.loss_method import LossMethod
 class PUW(RandomMethod, LossMethod):
     """Particle filter over the simplex of weights, scored by validation performance (Aghajanzadeh et al. 2023).
 
-    Only a description of the paper is at hand. The algorithm here is our reading of it: each of N particles, weights
-    with sum K, trains in turn from one `update_performance` to the next, its score being what the mean performance has
-    gained. When all have had their turn, N are drawn anew with the probabilities ``softmax(standardised score / T)``
-    (systematic resampling), and every weight is multiplied by ``exp(spread * normal)`` and scaled to sum K again. All
-    weights are 1 until the warm-up is over, and in a loop that never calls `update_performance`.
+    Only a description of the paper is at hand, and no peer has it. The algorithm here is our reading of it: each of N
+    particles, weights with sum K, trains in turn from one `update_performance` to the next, its score being what the
+    mean performance has gained. When all have had their turn, N are drawn anew with the probabilities
+    ``softmax(standardised score / T)`` (systematic resampling), and every weight is multiplied by
+    ``exp(spread * normal)`` and scaled to sum K again. All weights are 1 until the warm-up is over, and in a loop that
+    never calls `update_performance`.
 
     Draws: N * K float64 exponentials at construction (particles uniform on the simplex); at each resampling one float64
     uniform and N * K float64 normals. The state is saved.
@@ -52,9 +53,9 @@ class PUW(RandomMethod, LossMethod):
         warmup: int = 1,
         temperature: float = 1.0,
         spread: float = 0.1,
+        reduction: str = "sum",
         generator: torch.Generator | None = None,
         seed: int = 0,
-        reduction: str = "sum",
         nonfinite: str = "raise",
     ) -> None:
         super().__init__(generator=generator, seed=seed, num_tasks=num_tasks, reduction=reduction, nonfinite=nonfinite)

@@ -12,7 +12,7 @@ DISTRIBUTIONS = ("normal", "uniform", "dirichlet", "bernoulli", "constrained_ber
 class RLW(RandomMethod, LossMethod):
     """Random loss weighting (Lin et al. 2022): ``w = softmax(eps)``, eps standard normal, drawn anew in every step.
 
-    The weights sum to 1, as in the paper. Draws from the generator per call, by distribution: ``"normal"`` and
+    Algorithm 1 of the paper; the weights sum to 1. Draws from the generator per call, by distribution: ``"normal"`` and
     ``"uniform"``, K float32 values, then softmax; ``"dirichlet"`` (uniform on the simplex), K float32 exponentials
     divided by their sum; ``"bernoulli"``, K int64 values of 0 or 1, anew until one is 1, divided by their sum;
     ``"constrained_bernoulli"``, one int64, the task that gets all the weight.
@@ -34,9 +34,9 @@ class RLW(RandomMethod, LossMethod):
         self,
         *,
         distribution: str = "normal",
+        reduction: str = "mean",
         generator: torch.Generator | None = None,
         seed: int = 0,
-        reduction: str = "mean",
         nonfinite: str = "raise",
     ) -> None:
         super().__init__(generator=generator, seed=seed, reduction=reduction, nonfinite=nonfinite)

@@ -11,8 +11,8 @@ from mtl_ext.methods.loss_method import LossMethod
 class TaskObjectiveWeights(LossMethod):
     """Trainable weights for tasks and, inside a task, for its objectives such as Dice and IoU (Miraliev et al. 2024).
 
-    Only a description of the paper is at hand: the loss weights of tasks and objectives are trained together. The
-    formula here is our reading of it, uncertainty weighting on both levels:
+    Only a description of the paper is at hand, and no peer has it: the loss weights of tasks and objectives are trained
+    together. The formula here is our reading of it, uncertainty weighting on both levels:
     ``sum_o L_o / (2 exp(u_o + s_t(o))) + (u_o + s_t(o)) / 2``, o the objectives, t(o) the task of each. Both logarithms
     are parameters: give ``method.parameters()`` to the optimizer, in a group without weight decay. What a task's
     objectives have in common moves s, twice as fast as in `UW`.

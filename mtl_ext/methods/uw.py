@@ -11,7 +11,7 @@ class UW(LossMethod):
     """Uncertainty weighting (Kendall et al. 2018): ``sum_k L_k / (2 exp(s_k)) + s_k / 2`` with ``s_k = log sigma_k^2``.
 
     The log variances are parameters: give ``method.parameters()`` to the optimizer, in a group without weight decay.
-    Peers differ: TorchJD and LibMTL have form 1, and LibMTL starts at -0.5.
+    Form 1 is the paper's Eq. 7. Peers differ: TorchJD and LibMTL have form 1, and LibMTL starts at -0.5.
 
     Args:
         num_tasks: K.

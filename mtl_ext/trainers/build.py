@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from mtl_ext.data import DATASETS, MultiTaskData, Task, hold_out
+from mtl_ext.bilevel.meta_data import meta_share
+from mtl_ext.data import DATASETS, MultiTaskData, Split, Task, hold_out
 from mtl_ext.methods import METHODS, Method
 from mtl_ext.models import MODELS, Architecture
 from mtl_ext.monitors import SimilarityMonitor
@@ -31,6 +32,7 @@ class Parts:
         optimizer: of the model's and the method's parameters.
         scaler: of the losses, in float16; else None.
         monitor: of the tasks' gradients, or None.
+        meta: where a method that looks ahead gets its other batches from; else None.
         device: where all of it is.
     """
 
@@ -42,6 +44,7 @@ class Parts:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler | None
     monitor: SimilarityMonitor | None
+    meta: Split | None
     device: torch.device
 
 
@@ -64,6 +67,9 @@ def build_parts(config: TrainConfig, data: MultiTaskData | None = None) -> Parts
             f"method {config.method!r} goes by validation measures, but the data set has no validation split: set "
             "holdout, for example to 0.1"
         )
+    meta = None
+    if method.bilevel:
+        data, meta = with_meta_data(config, data)
     at_parameters = method.level == "gradient" and config.level == "parameter"
     if config.accumulate > 1 and config.accumulate_by == "tasks" and not at_parameters:
         raise ValueError(
@@ -79,8 +85,18 @@ def build_parts(config: TrainConfig, data: MultiTaskData | None = None) -> Parts
         optimizer=build_optimizer(config, model, method),
         scaler=torch.amp.GradScaler(torch.device(config.device).type) if config.precision == "float16" else None,
         monitor=SimilarityMonitor(config.monitor_every) if config.monitor_every else None,
+        meta=meta,
         device=torch.device(config.device),
     )
+
+
+def with_meta_data(config: TrainConfig, data: MultiTaskData) -> tuple[MultiTaskData, Split]:
+    """The data set, and where the meta batches come from: its training split again, or what is held out of it."""
+    share = meta_share(config.meta_data)
+    if share == 0:
+        return data, data.train
+    train, meta = hold_out(data.train, share, config.seed)
+    return replace(data, train=train), meta
 
 
 def validated(config: TrainConfig, data: MultiTaskData) -> MultiTaskData:

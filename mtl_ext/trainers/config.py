@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from mtl_ext.bilevel.meta_data import meta_share
 from mtl_ext.files import write_text
 from mtl_ext.methods.base import check_choice, check_range
 
@@ -40,6 +41,8 @@ class TrainConfig:
         tasks: names of the tasks to train; none means all of the data set.
         data: name of the data set.
         data_options: arguments of the data set, for example train_size.
+        meta_data: where a method that looks ahead (AutoLambda) gets its other batches from: train_reshuffle (the
+            training samples in another order) or holdout:SHARE (samples that are not trained on).
         holdout: share of the training split that is held out for validation, drawn from the seed, in [0, 1); for data
             sets without a validation split.
         model: name of the network.
@@ -85,6 +88,7 @@ class TrainConfig:
     tasks: tuple[str, ...] = ()
     data: str = "multi_mnist"
     data_options: dict[str, Any] = field(default_factory=dict)
+    meta_data: str = "train_reshuffle"
     holdout: float = 0.0
     model: str = "small_conv"
     model_options: dict[str, Any] = field(default_factory=dict)
@@ -140,6 +144,7 @@ class TrainConfig:
                 check_range(name, value, 0.0, open_low=True)
         if self.precision == "float16" and not self.device.startswith("cuda"):
             raise ValueError(f"precision is 'float16' on {self.device}, expected a CUDA device: take 'bfloat16' here")
+        meta_share(self.meta_data)
         self._check_selection()
 
     def _check_selection(self) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mtl_ext.data import MultiTaskData
+from mtl_ext.trainers.bilevel import BilevelStep
 from mtl_ext.trainers.build import build_parts
 from mtl_ext.trainers.checkpoint import load_checkpoint, save_checkpoint
 from mtl_ext.trainers.config import TrainConfig
@@ -75,7 +76,7 @@ class Trainer:
     def __init__(self, config: TrainConfig, data: MultiTaskData | None = None) -> None:
         self.config = config
         self.parts = build_parts(config, data)
-        self.step = Step(self.parts)
+        self.step = Step(self.parts) if self.parts.meta is None else BilevelStep(self.parts)
         self.selection = Selection(config, self.parts.tasks)
         batches = -(-len(self.parts.data.train) // config.batch_size)
         self.steps_per_epoch = -(-batches // config.accumulate)

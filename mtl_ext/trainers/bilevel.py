@@ -1,0 +1,47 @@
+"""The step of methods that look ahead: a batch of meta data comes with every step."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtl_ext.bilevel.meta_data import meta_batches
+from mtl_ext.data import Batch
+from mtl_ext.trainers.steps import Draw, Step
+
+
+class BilevelStep(Step):
+    """Lets the method look ahead before every step, on the step's batches and on one of meta data."""
+
+    def batches(self, order: torch.Generator, skip: int = 0) -> Iterator[Any]:
+        """The draws of each step and its meta batch, see :meth:`Step.batches`."""
+        parts = self.parts
+        assert parts.meta is not None
+        meta_order = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=order)))
+        meta = meta_batches(parts.meta, parts.config.batch_size, meta_order, skip)
+        return zip(super().batches(order, skip), meta, strict=False)  # meta batches have no end
+
+    def __call__(self, item: tuple[Sequence[Draw], Batch]) -> tuple[list[float], Tensor]:  # type: ignore[override]
+        """One step of the method's weights, then one of the optimizer, see :meth:`Step.__call__`."""
+        group, meta_batch = item
+        meta_batch = meta_batch.to(self.parts.device)
+        self.parts.method.update_weights(
+            lambda: self._mean_losses(group),
+            lambda: self.forward.losses(meta_batch)[1],
+            self.parts.model,
+            self.parts.optimizer,
+        )
+        return super().__call__(group)
+
+    def _mean_losses(self, group: Sequence[Draw]) -> dict[str, Tensor]:
+        """Each task's loss as a mean over the samples of all of the step's batches."""
+        counts = torch.tensor([self._samples(draw[-1]) for draw in group])
+        shares = counts / counts.sum(0)
+        found = [self.forward.losses(draw[-1].to(self.parts.device))[1] for draw in group]
+        return {
+            name: torch.stack(
+                [share * losses[name] for losses, share in zip(found, column.tolist(), strict=True)]
+            ).sum()
+            for name, column in zip(found[0], shares.T, strict=True)
+        }
