@@ -14,7 +14,7 @@ from mtl_ext.data.processes import map_in_processes
 from mtl_ext.data.scenes import CLASSES, render_scene
 from mtl_ext.data.scenes.tasks import TASKS
 from mtl_ext.models import small_conv
-from mtl_ext.trainers import SingleTrainer, TrainConfig
+from mtl_ext.trainers import TrainConfig, Trainer
 
 # The package of this name hides behind the function.
 MODULE = sys.modules["mtl_ext.data.scenes.dataset"]
@@ -180,7 +180,7 @@ def test_a_network_trains_on_all_tasks():
         epochs=6,
         monitor_every=0,
     )
-    result = SingleTrainer(config).fit()
+    result = Trainer(config).fit()
     first, last = result.epochs[0], result.epochs[-1]
     # Saliency and occlusion take more than these 18 steps.
     for name in ("semantics", "parts", "depth", "normals", "edges"):
