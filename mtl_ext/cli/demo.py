@@ -6,11 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jsonargparse
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
+from mtl_ext.cli.command import Command
 from mtl_ext.cli.report import progress_bar, versions, write_csv, write_json
 from mtl_ext.data import MultiTaskData, multi_mnist
 from mtl_ext.files import write_atomically
@@ -227,3 +229,27 @@ def _csv_rows(baselines: dict[str, TrainResult], contenders: list[Contender]) ->
             for metric, value in metrics.items():
                 row = {"method": contender.label, "task": task, "metric": metric, "value": value}
                 yield {**row, "change": contender.changes[task], **summary}
+
+
+def _arguments(parser: jsonargparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=Path("demo_results"), help="folder of the results")
+    parser.add_argument("--epochs", type=int, default=4, help="passes over the training images per run")
+    parser.add_argument("--seed", type=int, default=0, help="of the initial parameters and the order of the images")
+    parser.add_argument("--quick", action="store_true", help="a few seconds on a few images, to see that it works")
+
+
+COMMAND = Command(
+    "demo",
+    "[options]",
+    "compare all methods on real data",
+    """\
+Trains one network per task, then one network for all tasks with each method, on images of two MNIST digits: two
+classifications, a segmentation and a regression. Prints a table and writes results.json, results.csv and results.png.
+
+examples:
+  mtl-ext demo
+  mtl-ext demo --seed 1 --out demo_seed1
+""",
+    lambda console, options: demo(console, options.out, options.epochs, options.seed, options.quick),
+    _arguments,
+)

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mtl_ext import ops
+from mtl_ext.cli.command import Command
 from mtl_ext.cli.report import versions
 
 # What the psABI's levels add: the loader picks the CPU kernels' loops by them.
@@ -74,3 +75,18 @@ def _hints(has_library: bool, has_cuda: bool) -> list[str]:
     if torch.get_num_threads() > 1:
         hints.append("small networks train faster with OMP_NUM_THREADS=1 when other programs use the CPUs")
     return hints
+
+
+COMMAND = Command(
+    "doctor",
+    "",
+    "show what is built and what runs here",
+    """\
+Prints versions, which operator has a kernel on which device, instruction sets, CUDA architectures and threads, with
+hints where something is missing.
+
+example:
+  mtl-ext doctor
+""",
+    lambda console, options: doctor(console),
+)

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mtl_ext.cli.command import Command
 from mtl_ext.methods import METHODS, Method
 
 # Heads run backward once per task in every method; what differs is the shared part, the trunk.
@@ -77,3 +78,17 @@ def options(method: type[Method]) -> list[str]:
 def listed(names: Sequence[str]) -> str:
     """``A, B and C``."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+COMMAND = Command(
+    "methods",
+    "",
+    "list the methods",
+    """\
+Lists the methods: where each acts, what a step costs in backward passes, and what it does.
+
+example:
+  mtl-ext methods
+""",
+    lambda console, options: methods(console),
+)

@@ -1,10 +1,14 @@
 """`mtl-ext train`: one configuration, one folder."""
 
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
+import jsonargparse
 from rich.console import Console
 from rich.table import Table
 
+from mtl_ext.cli.command import Command
 from mtl_ext.cli.report import progress_bar
 from mtl_ext.methods import METHODS
 from mtl_ext.trainers import StepRecord, TrainConfig, TrainResult, train_run
@@ -76,3 +80,37 @@ def show(console: Console, result: TrainResult) -> None:
         console.print("the epoch was selected on the test split: its measures are too optimistic", style="yellow")
     if result.stopped_early:
         console.print(f"stopped early: {result.config.early_stop} evaluations without a better one")
+
+
+def _arguments(parser: jsonargparse.ArgumentParser) -> None:
+    parser.add_argument("--config", action="config", help="YAML file with any of the options below")
+    parser.add_class_arguments(TrainConfig, None)
+    parser.add_argument("--out", type=Path | None, help="folder of the run (default: runs/METHOD[-LEVEL]-seedSEED)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run that the folder holds")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, from its own config.yaml")
+
+
+def _run(console: Console, options: Any) -> None:
+    config = TrainConfig(**{field.name: options[field.name] for field in fields(TrainConfig)})
+    train(console, config, options.out, options.overwrite, options.resume)
+
+
+COMMAND = Command(
+    "train",
+    "[--config FILE] [options]",
+    "train one configuration",
+    """\
+Trains one configuration, from a YAML file, from flags, or from a file with flags on top. The run's folder holds
+config.yaml (the whole configuration), results.json, model.pt, epochs.csv and, where tensorboard is installed, its log.
+Ctrl-C ends a run after the step; it goes on bit for bit with --resume, which also works after a crash.
+
+examples:
+  mtl-ext train --method UW --epochs 8 --seed 1
+  mtl-ext train --method PCGrad --level feature --method_options.reduction mean
+  mtl-ext train --tasks '[left]' --data_options.train_size 1000 --out runs/single_left
+  mtl-ext train --config runs/UW-seed1/config.yaml --out runs/again       (the same numbers again)
+  mtl-ext train --out runs/again --resume                                 (goes on where it stopped)
+""",
+    _run,
+    _arguments,
+)
