@@ -42,6 +42,7 @@ class AutoLambda(LossMethod):
             :class:`mtl_ext.bilevel.VirtualStep`.
         nonnegative: keep the weights from falling below 0, where a step would raise that task's loss (ours: in the
             published code they may).
+        reduction: ``"sum"`` as above, or ``"mean"``: divided by K, in the virtual step, too.
         nonfinite: see `Method`; a bad loss of the virtual passes counts, and never reaches the weights.
 
     Attributes:
@@ -61,9 +62,10 @@ class AutoLambda(LossMethod):
         mode: str = "jvp",
         virtual_step: str = "own",
         nonnegative: bool = False,
+        reduction: str = "sum",
         nonfinite: str = "raise",
     ) -> None:
-        super().__init__(num_tasks=num_tasks, nonfinite=nonfinite)
+        super().__init__(num_tasks=num_tasks, reduction=reduction, nonfinite=nonfinite)
         check_range("lr", lr, 0.0)
         check_choice("mode", mode, ("jvp", "fd"))
         check_choice("virtual_step", virtual_step, ("own", "sgd"))
@@ -93,19 +95,20 @@ class AutoLambda(LossMethod):
             NonFiniteError: a loss is not finite, see ``nonfinite``.
             RuntimeError: an operator of the model has no forward-mode formula: take ``mode="fd"``.
         """
+        factor = self.reduction_factor(len(self.weights))
         found = hypergradient(
             train_losses,
             meta_losses,
             model,
             optimizer,
-            self.weights,
+            factor * self.weights,
             meta_weights=self._primary_ones,
             mode=self.mode,
             virtual_step=self.virtual_step,
         )
         if self._skips(found.train) or self._skips(found.meta):
             return
-        self.adam.step(self.weights, found.gradient)
+        self.adam.step(self.weights, factor * found.gradient)
         if self.nonnegative:
             self.weights.clamp_(min=0.0)
 
