@@ -102,7 +102,9 @@ def test_debug_shows_the_traceback():
         main(["train", "--method", "Best", "--debug"])
 
 
-@pytest.mark.parametrize("command", ["", "demo", "train", "make-data", "pareto", "methods", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["", "demo", "train", "study", "report", "make-data", "pareto", "methods", "doctor"]
+)
 def test_help_has_an_example(capsys, command):
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"] if command else [])

@@ -1,4 +1,4 @@
-"""The command line: `mtl-ext demo | train | make-data | pareto | methods | doctor`."""
+"""The command line: `mtl-ext demo | train | study | report | make-data | pareto | methods | doctor`."""
 
 import sys
 from collections.abc import Sequence

@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonargparse
 from rich.console import Console
 
-from mtl_ext.cli import demo, doctor, fail, make_data, methods, pareto, train
+from mtl_ext.cli import demo, doctor, fail, make_data, methods, pareto, study, train
 
 COMMANDS = {
     command.name: command
@@ -16,6 +16,8 @@ COMMANDS = {
         demo.COMMAND,
         train.COMMAND,
         make_data.COMMAND,
+        study.STUDY,
+        study.REPORT,
         pareto.COMMAND,
         methods.COMMAND,
         doctor.COMMAND,
@@ -30,6 +32,7 @@ examples:
   mtl-ext train --method PCGrad --level feature     one run, written to runs/
   mtl-ext make-data scenes --layout nyuv2 --out DIR  a synthetic data set in a published layout
   mtl-ext pareto                                    where methods end on two losses with a known Pareto front
+  mtl-ext study robust --preset quick               a paper's protocol, with a report on its claims
   mtl-ext methods                                   what there is to compare
   mtl-ext doctor                                    which kernels run on this machine
 """
