@@ -118,11 +118,11 @@ STUDY = Command(
 Runs a paper's protocol: every method with several seeds, then one HTML page with its tables, curves, and each claim of
 the paper as seen, not seen or not testable here. Interrupted, the same command goes on where it was.
 
-robust   Mao et al., Robust Analysis of Multi-Task Learning: 27 variants of 15 methods at parameter and feature level
+robust   Mao et al., Robust Analysis of Multi-Task Learning: 26 variants of 15 methods at parameter and feature level
 
 examples:
   mtl-ext study robust --preset quick                                   20 minutes on two cores
-  mtl-ext study robust --preset tiny --methods PCGrad MGDA --out /tmp/try
+  mtl-ext study robust --preset tiny --methods PCGrad MGDA --out studies/try
   mtl-ext study robust --preset full --data nyuv2 --root data/nyuv2 --device cuda --workers 1
 """,
     _run_study,
