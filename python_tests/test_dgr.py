@@ -5,6 +5,8 @@ import io
 
 import pytest
 import torch
+from dgr_cases import HEADS, head_case
+from dgr_cases import LOSSES as LOSS_NAMES
 from method_cases import CASES
 from nets import TwoHeads
 from torch import nn
@@ -12,10 +14,9 @@ from torch.nn import functional
 
 from mtl_ext import methods
 from mtl_ext.data import Task
-from mtl_ext.data.losses import masked_l1, normals_cosine, pixel_cross_entropy
+from mtl_ext.data.losses import masked_l1, pixel_cross_entropy
 from mtl_ext.losses import TaskLosses
 from mtl_ext.models import mtan
-from mtl_ext.models.deeplab import deeplab_head
 from mtl_ext.penalties import DGR
 
 CE = functional.cross_entropy
@@ -61,17 +62,6 @@ def test_a_softmax_head_agrees_with_the_double_loop(reduction, dummy_reduction):
     torch.testing.assert_close(grad, torch.autograd.grad(0.3 * total, z)[0])
 
 
-def heads(channels=4):
-    """Name -> head, and whether its output is a map."""
-    flat = channels * 36
-    return {
-        "linear": nn.Sequential(nn.Flatten(), nn.Linear(flat, 3)),
-        "mlp": nn.Sequential(nn.Flatten(), nn.Linear(flat, 16), nn.ReLU(), nn.Dropout(), nn.Linear(16, 3)),
-        "conv": nn.Sequential(nn.Conv2d(channels, 8, 3), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Conv2d(8, 3, 1)),
-        "deeplab": deeplab_head(channels, 3, stride=1, width=8, rates=(1, 2), dropout=0.5),
-    }
-
-
 class Tokens(nn.Module):
     """Linear layers that read rows of one sample, several rows of it, and one that is used twice."""
 
@@ -87,28 +77,19 @@ class Tokens(nn.Module):
         return self.last(self.norm(self.twice(torch.tanh(self.twice(rows)))))
 
 
-def head_case(name, loss, dtype):
-    """A head, its loss, inputs and targets."""
-    torch.manual_seed(1)
+def case_of(name, loss="cross_entropy", dtype=DOUBLE):
+    """A head, its loss, features and a target."""
     if name == "tokens":
+        torch.manual_seed(1)
         return Tokens().to(dtype), CE, torch.randn(3, 5, 4, dtype=dtype, requires_grad=True), torch.tensor([0, 2, 1])
-    head = heads()[name].to(dtype)
-    side = {"linear": (), "mlp": (), "conv": (2, 2), "deeplab": (6, 6)}[name]
-    z = torch.randn(4, 4, 6, 6, dtype=dtype, requires_grad=True)
-    values = functional.normalize(torch.randn(4, 3, *side, dtype=dtype), dim=1)
-    if loss == "cross_entropy":
-        return head, pixel_cross_entropy if side else CE, z, torch.randint(3, (4, *side))
-    if side:
-        return head, {"l1": masked_l1, "cosine": normals_cosine}[loss], z, values
-    cosine = lambda output, target: 1 - functional.cosine_similarity(output, target).mean()  # noqa: E731
-    return head, {"l1": functional.l1_loss, "cosine": cosine}[loss], z, values
+    return head_case(name, loss, dtype)
 
 
-@pytest.mark.parametrize("head", heads())
-@pytest.mark.parametrize("loss", ["cross_entropy", "l1", "cosine"])
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("loss", LOSS_NAMES)
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-3), (DOUBLE, 1e-6)])
 def test_the_finite_difference_keeps_to_its_bound(head, loss, dtype, bound):
-    case = head_case(head, loss, dtype)
+    case = case_of(head, loss, dtype)
     exact, norms = gradient(*case)
     near, same_norms = gradient(*case, mode="finite_difference")
     torch.testing.assert_close(norms, same_norms)
@@ -118,7 +99,7 @@ def test_the_finite_difference_keeps_to_its_bound(head, loss, dtype, bound):
 @pytest.mark.parametrize("head", ["mlp", "conv", "deeplab", "tokens"])
 def test_the_gradient_is_that_of_single_dummies(head):
     """An oracle without vmap: one dummy after the other, by create_graph."""
-    head, loss, z, target = head_case(head, "cross_entropy", DOUBLE)
+    head, loss, z, target = case_of(head)
     grad, norms = gradient(head, loss, z, target, seed=3)
     total = 0.0
     for dummy, norm in zip(DGR([head], [loss], strength=1.0, seed=3).dummies["0"].copies, norms, strict=True):
@@ -132,7 +113,7 @@ def test_the_gradient_is_that_of_single_dummies(head):
 
 @pytest.mark.parametrize("name", ["mlp", "conv", "tokens"])
 def test_norms_of_samples_are_those_of_batches_of_one(name):
-    head, loss, z, target = head_case(name, "cross_entropy", DOUBLE)
+    head, loss, z, target = case_of(name)
     grad, norms = gradient(head, loss, z, target, reduction="sample")
     singles = [gradient(head, loss, x[None].detach().requires_grad_(), y[None]) for x, y in zip(z, target, strict=True)]
     torch.testing.assert_close(norms, torch.stack([norm for _, norm in singles]).mean(0))
@@ -147,8 +128,8 @@ def test_a_gradient_of_zero_has_slope_zero():
         assert not grad.any()
 
 
-class SmoothL1Head(nn.Module):
-    """With a kink that has no pattern."""
+class KinkedHead(nn.Module):
+    """A linear layer and then a function with kinks."""
 
     def __init__(self, kink):
         super().__init__()
@@ -174,12 +155,96 @@ class SmoothL1Head(nn.Module):
 def test_a_pattern_that_cannot_be_frozen_is_refused(kink, name):
     z, target = torch.randn(5, 4, requires_grad=True), torch.tensor([0, 2, 1, 1, 0])
     with pytest.raises(ValueError, match=rf"pattern of a head or its loss cannot be frozen.* there is {name}"):
-        gradient(SmoothL1Head(kink), CE, z, target, mode="finite_difference")
+        gradient(KinkedHead(kink), CE, z, target, mode="finite_difference")
+
+
+def square_loss(output, target):
+    return (output - target).square().mean()
+
+
+@pytest.mark.parametrize(
+    "kink",
+    [
+        nn.LeakyReLU(0.1, inplace=True),
+        nn.ReLU6(),
+        nn.Hardtanh(-0.2, 0.3),
+        nn.Threshold(0.1, 0.0),
+        nn.MaxPool1d(2, 1),
+        nn.AdaptiveMaxPool1d(2),
+        torch.relu,
+        abs,
+        lambda x: x.clamp(min=0.1, max=0.5) + x.abs(),
+        lambda x: functional.max_pool1d(x, 2, return_indices=True)[0],
+    ],
+)
+def test_kinked_functions_keep_their_pattern(kink):
+    torch.manual_seed(0)
+    head, z = KinkedHead(kink).to(DOUBLE), torch.randn(9, 4, dtype=DOUBLE, requires_grad=True)
+    exact, _ = gradient(head, square_loss, z, 0.3)
+    near, _ = gradient(head, square_loss, z, 0.3, mode="finite_difference")
+    assert (near - exact).norm() < 1e-7 * exact.norm()
+
+
+def test_a_layer_without_second_derivative_takes_the_finite_difference():
+    torch.manual_seed(0)
+    z = torch.randn(9, 4, dtype=DOUBLE, requires_grad=True)
+    head, same = KinkedHead(nn.Hardsigmoid()).to(DOUBLE), KinkedHead(lambda x: (x / 6 + 0.5).clamp(0, 1)).to(DOUBLE)
+    with pytest.raises(RuntimeError, match="has no second derivative: take mode='finite_difference'"):
+        gradient(head, square_loss, z, 0.3)
+    near, _ = gradient(head, square_loss, z, 0.3, mode="finite_difference")
+    exact, _ = gradient(same, square_loss, z, 0.3)
+    assert (near - exact).norm() < 1e-7 * exact.norm()
+
+
+class Pair(nn.Module):
+    """Reads two tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 3), nn.Linear(2, 3)
+
+    def forward(self, features):
+        a, b = features
+        return self.first(a) + torch.tanh(self.second(b))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"reduction": "sample"}, {"mode": "finite_difference"}], ids=lambda options: str(options)
+)
+def test_a_head_may_read_several_tensors(options):
+    torch.manual_seed(0)
+    head, y = Pair().to(DOUBLE), torch.tensor([0, 2, 1])
+    features = [torch.randn(3, size, dtype=DOUBLE, requires_grad=True) for size in (4, 2)]
+    dgr = DGR([head], [CE], strength=1.0, dummies=1, **options)
+    pairs = dgr(features, [y]).cotangents(TaskLosses([features[0].sum()]))[0]
+    assert all(tensor is feature for (tensor, _), feature in zip(pairs, features, strict=True))
+    (dummy,) = dgr.dummies["0"].copies
+    params = list(dummy.requires_grad_(True).parameters())
+    total = 0.0
+    parts = [slice(None)] if "reduction" not in options else [slice(i, i + 1) for i in range(3)]
+    for rows in parts:
+        loss = CE(dummy([feature[rows] for feature in features]), y[rows])
+        grads = torch.autograd.grad(loss, params, create_graph=True)
+        total = total + torch.cat([g.flatten() for g in grads]).norm() / len(parts)
+    for (_, grad), expected in zip(pairs, torch.autograd.grad(total, features), strict=True):
+        torch.testing.assert_close(grad, expected)
+
+
+def test_tasks_may_have_inputs_of_their_own():
+    net, plain = Net(dtype=DOUBLE), Net(dtype=DOUBLE)
+    dgr = net.dgr()
+    targets = {"sum": net.sums[:7], "class": net.classes[7:]}
+    features, losses = net.own_inputs()
+    methods.EW().backward(losses, features=features, penalties=[dgr(features, targets)])
+    features, losses = plain.own_inputs()
+    terms = {task: penalised(dgr, features[task], {task: losses[task]}, targets)[task] for task in losses}
+    sum(terms.values()).backward()
+    torch.testing.assert_close(net.grads(), plain.grads())
 
 
 def test_in_float64_it_is_differenced_as_it_is():
     torch.manual_seed(0)
-    head = SmoothL1Head(nn.ELU()).to(DOUBLE)
+    head = KinkedHead(nn.ELU()).to(DOUBLE)
     z, target = torch.randn(5, 4, dtype=DOUBLE, requires_grad=True), torch.tensor([0, 2, 1, 1, 0])
     exact, _ = gradient(head, CE, z, target)
     near, _ = gradient(head, CE, z, target, mode="finite_difference")

@@ -1,6 +1,6 @@
 """SAM: steps along the gradients at the worst parameters nearby."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import torch
@@ -85,7 +85,7 @@ class SAM:
 
     def _ascent(self, losses: Losses, params: list[Tensor]) -> list[Tensor]:
         """``rho g / |g|`` for each parameter; 0 where the gradient is 0 or not finite."""
-        tensors = list(losses.values()) if isinstance(losses, dict) else list(losses)
+        tensors = list(losses.values()) if isinstance(losses, Mapping) else list(losses)
         total = torch.stack([loss.reshape(()) for loss in tensors]).sum()
         total = total if self.scaler is None else self.scaler.scale(total)
         grads = torch.autograd.grad(total, params, allow_unused=True, materialize_grads=True)

@@ -109,7 +109,7 @@ class DGR(nn.Module):
                 added.
 
         Returns:
-            What ``penalties=`` takes, once. The autocast that is on at this call holds for the dummies; outside of it,
+            What ``penalties=`` takes. The autocast that is on at this call holds for the dummies; outside of it,
             inputs of lower precision than the dummies put it on.
         """
         by_task = {task: inputs[task] if isinstance(inputs, Mapping) else inputs for task in self.losses}

@@ -18,7 +18,7 @@ NAIVE_RADIUS = 1e-9
 OUTPUT_CHANGE = 0.005
 LARGEST_CHANGE = 0.01
 # Small outputs of a few pixels make the step no smaller than this, or rounding would spoil it for all others.
-LARGEST_EXCESS = 16.0
+LARGEST_EXCESS = 24.0
 Rows = list[list[Tensor]]
 """The D dummies' tensors, each dummy's in a list."""
 
@@ -32,7 +32,7 @@ class FiniteDifference:
     activation pattern of the unperturbed one. The step is ``eps0 = 0.05 u^(1/3) |h|``, u the machine epsilon, or so
     much less that the outputs o move by half a percent, ``0.005 |o| eps0 / |o(h + eps0 v) - o(h)|``, which a forward
     pass finds out and the host waits for. Nor may the output vector of a sample or pixel move by more than 1% (as long
-    as that makes the step no more than 16 times smaller): losses of directions, such as the cosine, are curved where
+    as that makes the step no more than 24 times smaller): losses of directions, such as the cosine, are curved where
     outputs are short. A gradient of 0 has derivative 0. Computed in the dummies' own precision.
 
     Args:
@@ -41,6 +41,9 @@ class FiniteDifference:
         radius: the step in place of that rule, relative to the norm of the parameters.
         frozen: False lets the pattern change, for comparison. Float64 heads whose pattern cannot be frozen are treated
             so, with a radius of 1e-9.
+
+    Attributes:
+        radii: the D dummies' last steps, relative to the norms of their parameters.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class FiniteDifference:
         self.loss = loss
         self.radius = radius
         self.frozen = frozen
+        self.radii: list[float] = []
         self._checked = not frozen
 
     def __call__(self, evaluation: Evaluation) -> tuple[Tensor, list[Tensor | None]]:
@@ -110,14 +114,18 @@ class FiniteDifference:
 
     def _moved(self, base: "_Base", evaluation: Evaluation) -> tuple[Rows, Rows, list[Tensor]]:
         """The parameters on both sides of each dummy, and the steps between, float64 []."""
+        radius = 0.05 * torch.finfo(base.outputs.dtype).eps ** (1 / 3) if self.radius is None else self.radius
+        self.radii = [radius] * len(base.norms)
+        plus, minus, steps = base.moved(self.radii)
         if self.radius is not None:
-            return base.moved([self.radius] * len(base.norms))
-        radius = 0.05 * torch.finfo(base.outputs.dtype).eps ** (1 / 3)
-        plus, minus, steps = base.moved([radius] * len(base.norms))
+            return plus, minus, steps
         with torch.no_grad():
             outputs = self._outputs(base, plus, [repeated(tensor, len(plus)) for tensor in base.tensors], evaluation)
         excess = excess_change(base.outputs, outputs).tolist()
-        return (plus, minus, steps) if max(excess) == 1.0 else base.moved([radius / factor for factor in excess])
+        if max(excess) == 1.0:
+            return plus, minus, steps
+        self.radii = [radius / factor for factor in excess]
+        return base.moved(self.radii)
 
     def _outputs(self, base: "_Base", rows: Rows, tensors: list[Tensor], evaluation: Evaluation) -> Tensor:
         """The outputs [D, B, ...] at other parameters, of inputs [D, B, ...]."""

@@ -1,6 +1,7 @@
 """The derivative of dummy heads' gradient norms with respect to what the heads read."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,14 +54,30 @@ def norm_gradient(
         dummies: D heads.
         evaluation: the batch.
         norms_of: (parameters, inputs) -> differentiable norms [D], scaled.
+
+    Raises:
+        RuntimeError: a layer or loss has no second derivative.
     """
-    with torch.enable_grad():
+    with torch.enable_grad(), _explained():
         leaves = [tensor.detach().requires_grad_() for tensor in tensors_of(evaluation.inputs)]
         norms = norms_of(dummies.params(), like(evaluation.inputs, leaves))
         grads: tuple[Tensor | None, ...] = (None,) * len(leaves)
         if norms.requires_grad:  # else the gradients do not depend on the inputs
             grads = torch.autograd.grad(norms.sum(), leaves, allow_unused=True)
     return evaluation.unscaled(norms.detach()), list(grads)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Says what to do where torch has no second derivative."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "derivative for" not in str(error) or "not implemented" not in str(error):
+            raise
+        raise RuntimeError(
+            f"a layer of a head, or its loss, has no second derivative: take mode='finite_difference' ({error})"
+        ) from error
 
 
 class BatchNorms:
