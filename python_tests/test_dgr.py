@@ -322,6 +322,20 @@ def test_real_heads_get_no_gradient_from_it():
         assert torch.equal(first[name], second[name]) == name.startswith("heads")
 
 
+def test_training_with_it_shortens_the_dummies_gradients():
+    norms = []
+    for strength in (0.0, 1.0):
+        net = Net()
+        dgr, optimizer = net.dgr(strength=strength), torch.optim.SGD(net.parameters(), lr=0.05)
+        for _ in range(40):
+            optimizer.zero_grad()
+            z, losses = net.step()
+            methods.CAGrad().backward(losses, features=z, penalties=[dgr(z, net.targets())])
+            optimizer.step()
+        norms.append({task: float(values.mean()) for task, values in dgr.norms.items()})
+    assert all(norms[1][task] < 0.8 * norms[0][task] for task in LOSSES)
+
+
 def test_of_several_batches_each_has_its_own():
     net, method = Net(), methods.MoDo(2)
     rows = [slice(begin, begin + 4) for begin in (0, 4, 8)]
@@ -463,6 +477,8 @@ def test_heads_that_cannot_be_are_named():
     net = Net()
     with pytest.raises(ValueError, match=r"heads has the tasks \['sum', 'class'\], losses \['sum'\]"):
         DGR(dict(net.heads), {"sum": CE}, strength=1.0)
+    with pytest.raises(ValueError, match=r"task 'a\.b' has a dot in its name"):
+        DGR({"a.b": nn.Linear(2, 2)}, {"a.b": CE}, strength=1.0)
     with pytest.raises(ValueError, match=r"head \(Flatten\) has no parameters"):
         DGR([nn.Flatten()], [CE], strength=1.0)
     with pytest.raises(ValueError, match=r"layer '0' \(BatchNorm1d\) of a head couples the samples"):

@@ -92,9 +92,11 @@ class DGR(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the devices, too
             for task, head in named.items():
+                if "." in str(task):
+                    raise ValueError(f"task {task!r} has a dot in its name, which torch cannot take: rename it")
                 self.dummies[str(task)] = DummyHeads(head, dummies)
-        makers: dict[str, Any] = {"exact": {"batch": BatchNorms, "sample": SampleNorms}[reduction]}
-        maker = makers.get(mode, FiniteDifference)
+        exact = SampleNorms if reduction == "sample" else BatchNorms
+        maker: Any = exact if mode == "exact" else FiniteDifference
         self._gradients = {task: maker(self.dummies[str(task)], loss) for task, loss in self.losses.items()}
 
     def forward(self, inputs: Any, targets: Mapping[str, Any] | Sequence[Any], factor: float = 1.0) -> "DGRTerm":

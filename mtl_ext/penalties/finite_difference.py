@@ -66,6 +66,10 @@ class FiniteDifference:
         Raises:
             ValueError: heads of low precision, or the pattern of head or loss cannot be frozen, naming the function.
         """
+        with torch.autocast(evaluation.autocast[0], enabled=False):
+            return self._differenced(evaluation)
+
+    def _differenced(self, evaluation: Evaluation) -> tuple[Tensor, list[Tensor | None]]:
         params = self.dummies.params()
         dtype = next(iter(params.values())).dtype
         if dtype in LOW_PRECISION:

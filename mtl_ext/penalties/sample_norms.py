@@ -83,14 +83,16 @@ class SampleNorms:
         return loss_of
 
     def _one_row_layers(self, evaluation: Evaluation) -> list[str]:
-        """Names of the linear layers that read one row per sample, once, and whose weight nothing else uses."""
+        """Names of the linear layers that read one row per sample, once, and share no parameter."""
         head = self.dummies.template
         rows: dict[nn.Module, list[int]] = {}
         uses = [id(param) for _, param in head.named_parameters(remove_duplicate=False)]
+
+        def has_own(layer: nn.Linear) -> bool:
+            return layer.bias is not None and all(uses.count(id(param)) == 1 for param in layer.parameters())
+
         layers = {
-            name: layer
-            for name, layer in head.named_modules()
-            if name and type(layer) is nn.Linear and layer.bias is not None and uses.count(id(layer.weight)) == 1
+            name: layer for name, layer in head.named_modules() if name and type(layer) is nn.Linear and has_own(layer)
         }
         hooks = [
             layer.register_forward_pre_hook(lambda layer, args: rows.setdefault(layer, []).append(args[0][0].numel()))
