@@ -24,7 +24,7 @@ def refuse_data_parallel(name: str, loss: Tensor) -> None:
         thing for thing in gc.get_objects() if issubclass(type(thing), torch.nn.parallel.DistributedDataParallel)
     ]
     wrapped = {id(param) for wrapper in wrappers for param in wrapper.parameters()}
-    if any(id(node.variable) in wrapped for node in accumulators_before(loss, ())):  # type: ignore[attr-defined]
+    if any(id(node.variable) in wrapped for node in accumulators_before([loss], ())):  # type: ignore[attr-defined]
         raise RuntimeError(
             f"{name} makes one backward pass per task, and DistributedDataParallel averages the gradients of the first "
             "alone: the replicas would drift apart without an error. Leave the module unwrapped, start from equal "

@@ -14,8 +14,7 @@ from torch import Tensor
 from mtl_ext import ops
 from mtl_ext.heads import HeadGradients, backward_setting_heads_aside, backward_through_head
 from mtl_ext.losses import TaskLosses
-from mtl_ext.penalties import Penalty, penalty_cotangents
-from mtl_ext.penalties.base import add
+from mtl_ext.penalty import Cotangent, Penalty, penalty_cotangents
 
 Features = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
@@ -122,13 +121,13 @@ class ParameterGradients(TaskGradients):
         shared: the shared parameters; frozen ones are left out.
         features: where heads and trunk meet; each task's pass then goes through the head first, and through the trunk
             from the features' cotangents.
-        penalties: what adds to the cotangents at the features.
+        penalties: what adds to the tasks' gradients.
         collect_heads: see `TaskGradients`.
         retain_graph: keep the graph after the last task.
         allow_unused: accept a task that reaches no shared parameter.
 
     Raises:
-        ValueError: ``shared`` holds nothing trainable, or a task reaches none of it; penalties without features.
+        ValueError: ``shared`` holds nothing trainable, or a task reaches none of it.
     """
 
     def __init__(
@@ -144,7 +143,7 @@ class ParameterGradients(TaskGradients):
     ) -> None:
         super().__init__(trainable(shared), losses, collect_heads=collect_heads)
         boundary = [] if features is None else listed(features, losses)
-        extra = penalty_cotangents(penalties, losses, boundary)
+        extra = penalty_cotangents(penalties, losses)
         self._earlier = [param.grad for param in self.targets]
         try:
             for k, name in enumerate(losses.names):
@@ -156,27 +155,19 @@ class ParameterGradients(TaskGradients):
             self.__exit__()
             raise
 
-    def _backward(
-        self, k: int, boundary: Sequence[Tensor], extra: Sequence[Tensor | None], *, keep_graph: bool
-    ) -> None:
+    def _backward(self, k: int, boundary: Sequence[Tensor], extra: Sequence[Cotangent], *, keep_graph: bool) -> None:
         """Task k's pass through head and trunk."""
-        loss, cotangent = self.losses.tensors[k], self.losses.cotangent(k)
+        roots = [(self.losses.tensors[k], self.losses.cotangent(k)), *extra]
         if boundary:
             cotangents = backward_through_head(
-                loss,
-                boundary,
-                keep_graph=keep_graph,
-                cotangent=cotangent,
-                collected=self.heads,
-                shared=self.targets,
+                roots, boundary, keep_graph=keep_graph, collected=self.heads, shared=self.targets
             )
-            _backward_through_trunk(boundary, list(map(add, cotangents, extra)), keep_graph=keep_graph)
+            _backward_through_trunk(boundary, cotangents, keep_graph=keep_graph)
         elif self.heads is None:
-            loss.backward(cotangent, retain_graph=keep_graph)
+            tensors, grads = zip(*roots, strict=True)
+            torch.autograd.backward(tensors, grads, retain_graph=keep_graph)
         else:
-            backward_setting_heads_aside(
-                loss, self.targets, keep_graph=keep_graph, cotangent=cotangent, collected=self.heads
-            )
+            backward_setting_heads_aside(roots, self.targets, keep_graph=keep_graph, collected=self.heads)
 
     def __exit__(self, *error: object) -> None:
         for param, grad in zip(self.targets, self._earlier, strict=True):
@@ -222,16 +213,15 @@ class FeatureGradients(TaskGradients):
     ) -> None:
         super().__init__(listed(features, losses), losses, collect_heads=collect_heads)
         self.retain_graph = retain_graph
-        extra = penalty_cotangents(penalties, losses, self.targets)
+        extra = penalty_cotangents(penalties, losses)
         for k, (name, loss) in enumerate(zip(losses.names, losses.tensors, strict=True)):
             cotangents = backward_through_head(
-                loss,
+                [(loss, losses.cotangent(k)), *extra[k]],
                 self.targets,
                 keep_graph=retain_graph or k + 1 < len(losses),
-                cotangent=losses.cotangent(k),
                 collected=self.heads,
             )
-            self.add_task(name, list(map(add, cotangents, extra[k])), allow_unused=allow_unused)
+            self.add_task(name, cotangents, allow_unused=allow_unused)
         self.own_input = reads_own_input(features, self)
 
     def combine(self, weights: Tensor) -> None:

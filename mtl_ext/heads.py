@@ -8,6 +8,9 @@ from torch.autograd.graph import Node
 
 from mtl_ext import ops
 
+Root = tuple[Tensor, Tensor | None]
+"""Where a backward pass begins, and with what gradient; None: 1, of a scalar."""
+
 
 class HeadGradients:
     """Gradients of the heads' own parameters, set aside until it is known what they are multiplied by.
@@ -40,31 +43,30 @@ class HeadGradients:
 
 
 def backward_through_head(
-    loss: Tensor,
+    roots: Sequence[Root],
     features: Sequence[Tensor],
     *,
     keep_graph: bool,
-    cotangent: Tensor | None = None,
     collected: HeadGradients | None = None,
     shared: Iterable[Tensor] = (),
 ) -> list[Tensor | None]:
-    """Backward from a loss to the features and no further; the leaves on the way accumulate into their ``.grad``.
+    """Backward from a task's roots to the features and no further; leaves on the way accumulate into their ``.grad``.
 
     Args:
-        loss: a scalar with a graph.
+        roots: the task's loss, and other tensors of its graph where a gradient is added; may be among the features.
         features: P tensors of that graph.
         keep_graph: keep the graph.
-        cotangent: what to start from; None: 1.
         collected: where the leaves' gradients go instead of ``.grad``, as one more task.
         shared: leaves that accumulate all the same.
 
     Returns:
-        The loss's P gradients with respect to the features, None for those it does not reach.
+        The P gradients with respect to the features, None for those that no root reaches.
     """
-    accumulators = accumulators_before(loss, features)
+    tensors, cotangents = zip(*roots, strict=True)
+    accumulators = accumulators_before(tensors, features)
     inputs = [*features, *(node.variable for node in accumulators)]  # type: ignore[attr-defined]
     watched = [(z, z.grad) for z in features if z.retains_grad]
-    grads = torch.autograd.grad(loss, inputs, cotangent, retain_graph=keep_graph, allow_unused=True)
+    grads = torch.autograd.grad(tensors, inputs, cotangents, retain_graph=keep_graph, allow_unused=True)
     for z, earlier in watched:  # retain_grad() is about the pass through the trunk, not about this one
         z.grad = earlier
     found = [(node, g) for node, g in zip(accumulators, grads[len(features) :], strict=True) if g is not None]
@@ -78,48 +80,47 @@ def backward_through_head(
 
 
 def backward_setting_heads_aside(
-    loss: Tensor,
+    roots: Sequence[Root],
     shared: Iterable[Tensor],
     *,
     keep_graph: bool,
-    cotangent: Tensor | None,
     collected: HeadGradients,
 ) -> None:
     """Backward through the whole graph; only the shared parameters accumulate, the rest goes to `collected`.
 
     Args:
-        loss: a scalar with a graph.
+        roots: see `backward_through_head`.
         shared: the shared parameters.
         keep_graph: keep the graph.
-        cotangent: what to start from; None: 1.
         collected: gets one more task.
     """
     own = {id(param) for param in shared}
-    reached = [node.variable for node in accumulators_before(loss, ())]  # type: ignore[attr-defined]
+    tensors, cotangents = zip(*roots, strict=True)
+    reached = [node.variable for node in accumulators_before(tensors, ())]  # type: ignore[attr-defined]
     leaves = [leaf for leaf in reached if id(leaf) not in own]
     earlier = [leaf.grad for leaf in leaves]
     try:
         for leaf in leaves:
             leaf.grad = None
-        loss.backward(cotangent, retain_graph=keep_graph)  # type: ignore[no-untyped-call]
+        torch.autograd.backward(tensors, cotangents, retain_graph=keep_graph)
         collected.tasks.append([(leaf, leaf.grad) for leaf in leaves if leaf.grad is not None])
     finally:
         for leaf, grad in zip(leaves, earlier, strict=True):
             leaf.grad = grad
 
 
-def accumulators_before(loss: Tensor, features: Sequence[Tensor]) -> list[Node]:
-    """The AccumulateGrad nodes that a loss reaches without passing through a feature: those of its head's parameters.
+def accumulators_before(roots: Sequence[Tensor], features: Sequence[Tensor]) -> list[Node]:
+    """The AccumulateGrad nodes that are reached without passing through a feature: those of a head's parameters.
 
     Args:
-        loss: a scalar with a graph.
+        roots: a loss, and other tensors with a graph.
         features: where the walk stops.
     """
     stops = {(feature.grad_fn, feature.output_nr) for feature in features if feature.grad_fn is not None}
     leaf_features = {id(feature) for feature in features if feature.is_leaf}
     found: list[Node] = []
     seen: set[Node] = set()
-    stack = [loss.grad_fn]
+    stack = [root.grad_fn for root in roots if (root.grad_fn, root.output_nr) not in stops]
     while stack:
         node = stack.pop()
         if node is None or node in seen:

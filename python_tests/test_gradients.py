@@ -140,7 +140,7 @@ def test_retain_graph_allows_another_pass():
 def test_heads_are_found_by_their_graph_and_their_hooks_run():
     net = TwoHeads()
     z, losses = net()
-    found = {id(node.variable) for node in accumulators_before(losses["class"], [z])}
+    found = {id(node.variable) for node in accumulators_before([losses["class"]], [z])}
     assert found == {id(p) for p in (*net.heads["class"].parameters(), net.adapter.weight)}
     called = []
     net.heads["class"].weight.register_post_accumulate_grad_hook(lambda p: called.append(p.grad is not None))

@@ -4,6 +4,7 @@ import pytest
 import torch
 from method_cases import CASES
 from nets import TwoHeads, each_batch, forward
+from torch.nn import functional
 
 from mtl_ext import methods
 from mtl_ext.methods import EW, GradMethod, NonFiniteError
@@ -120,21 +121,26 @@ def test_collecting_names_what_it_cannot_do():
 
 
 class Ridge:
-    """Half the squared norm of the features, for the first task."""
+    """Half the squared norm of a tensor, for the first task."""
 
-    def cotangents(self, keys, features):
-        return [[0.3 * z.detach() for z in features], *([None] * len(features) for _ in keys[1:])]
+    def __init__(self, z):
+        self.z = z
+
+    def cotangents(self, losses):
+        grad = 0.3 * self.z.detach() * (1.0 if losses.scale is None else losses.scale)
+        return [[(self.z, grad)], *([] for _ in losses.keys[1:])]
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-@pytest.mark.parametrize("level", ["features", "both"])
+@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("scale", [None, 64.0])
 def test_a_penalty_is_part_of_its_tasks_gradient(name, level, scale):
     scaler = None if scale is None else torch.amp.GradScaler("cpu", init_scale=scale)
     net, plain = TwoHeads(), TwoHeads()
     method, reference = build(name), build(name)
     z, losses = forward(method, net)
-    method.backward(losses, **level_arguments(net, z, level), penalties=[Ridge()], scaler=scaler)
+    penalties = [[Ridge(features)] for features in z] if isinstance(z, list) else [Ridge(z)]
+    method.backward(losses, **level_arguments(net, z, level), penalties=penalties, scaler=scaler)
     z, losses = forward(reference, plain)
     terms = [0.15 * features.square().sum() for features in (z if isinstance(z, list) else [z])]
     if issubclass(methods.METHODS[name], GradMethod):
@@ -147,17 +153,54 @@ def test_a_penalty_is_part_of_its_tasks_gradient(name, level, scale):
     assert_same({key: grad / (scale or 1.0) for key, grad in gradients(net).items()}, gradients(plain))
 
 
-def test_penalties_need_features_and_the_right_rows():
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_penalty_may_act_behind_the_features(level):
+    """Of the task's own layers, those between the features and its tensor are trained by it, too."""
+    net, plain = TwoHeads(), TwoHeads()
+    grads = []
+    for of in (net, plain):
+        z = torch.tanh(of.trunk(of.inputs))
+        adapted = z + of.adapter(z)
+        losses = of.losses_on(slice(None), z)
+        losses = [functional.cross_entropy(of.heads["class"](adapted), of.classes), losses["sum"]]
+        arguments = {
+            **({"shared": list(of.trunk.parameters())} if level != "features" else {}),
+            **({"features": z} if level != "shared" else {}),
+        }
+        if of is net:
+            methods.PCGrad().backward(losses, **arguments, penalties=[Ridge(adapted)])
+        else:
+            methods.PCGrad().backward([losses[0] + 0.15 * adapted.square().sum(), losses[1]], **arguments)
+        grads.append(gradients(of))
+    assert_same(*grads)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (lambda z: [[], []], "Ridge.cotangents gave 2 rows, expected 3: one per task"),
+        (
+            lambda z: [[(z, z[:2])], [], []],
+            r"gave for losses\['sum'\] a gradient of shape \[2, 5\]",
+        ),
+        (lambda z: [[], [(z.detach(), z)], []], r"gave for losses\['class'\] a tensor that does not require grad"),
+    ],
+)
+def test_a_penalty_that_gives_something_else_is_named(rows, message):
     net = TwoHeads()
     z, losses = net()
-    for method in (EW(), methods.MGDA()):
-        with pytest.raises(ValueError, match="penalties act on features: pass features="):
-            method.backward(losses, shared=net.shared(), penalties=[Ridge()])
-    with pytest.raises(ValueError, match=r"Ridge.cotangents gave rows of lengths \[1, 1\], expected 3 rows of 1"):
-        losses |= {"again": losses["sum"] * 2}
-        penalty = Ridge()
-        penalty.cotangents = lambda keys, features: [[None], [None]]
-        methods.MGDA().backward(losses, features=z, penalties=[penalty])
+    penalty = Ridge(z)
+    penalty.cotangents = lambda losses: rows(z)
+    with pytest.raises(ValueError, match=message):
+        methods.MGDA().backward(losses | {"again": losses["sum"] * 2}, features=z, penalties=[penalty])
+
+
+def test_of_several_batches_each_has_its_penalties():
+    net = TwoHeads()
+    batches = [net() for _ in range(3)]
+    features, losses = zip(*batches, strict=True)
+    with pytest.raises(ValueError, match="penalties is 1 of them, expected a sequence of 3: MoDo takes one for each"):
+        methods.MoDo(2).backward(losses, features=features, penalties=[Ridge(features[0])])
 
 
 @pytest.mark.parametrize("name", sorted(CASES))

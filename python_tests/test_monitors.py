@@ -177,17 +177,20 @@ def test_of_several_batches_the_last_is_measured():
 
 
 class AddOne(Penalty):
-    def cotangents(self, keys, features):
-        return [[torch.ones_like(z) for z in features] for _ in keys]
+    def __init__(self, z):
+        self.z = z
+
+    def cotangents(self, losses):
+        return [[(self.z, torch.ones_like(self.z))] for _ in losses.keys]
 
 
 def test_penalties_reach_the_method_and_not_the_measures():
     records, grads = [], []
-    for penalties in ((), (AddOne(),)):
+    for penalised in (False, True):
         net, method = TwoHeads(), methods.MGDA()
         monitor = attach(method)
         z, losses = net()
-        method.backward(losses, features=z, penalties=penalties)
+        method.backward(losses, features=z, penalties=[AddOne(z)] if penalised else [])
         records.append(monitor.records)
         grads.append(net.trunk[0].weight.grad)
     assert records[0] == records[1]

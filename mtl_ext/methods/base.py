@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mtl_ext.gradients import Features
 from mtl_ext.losses import Losses, TaskLosses
-from mtl_ext.penalties import Penalty
+from mtl_ext.penalty import Penalty
 
 
 class NonFiniteError(ArithmeticError):
@@ -22,7 +22,7 @@ class NonFiniteError(ArithmeticError):
 class StepOptions:
     """How a step is taken: the last arguments of `Method.backward`, which describes them."""
 
-    penalties: Sequence[Penalty] = ()
+    penalties: Sequence[Any] = ()
     scaler: torch.amp.GradScaler | None = None
     combine: bool = True
     retain_graph: bool = False
@@ -86,7 +86,7 @@ class Method(nn.Module):
         shared: Iterable[Tensor] | None = None,
         features: Features | Sequence[Features] | None = None,
         *,
-        penalties: Sequence[Penalty] = (),
+        penalties: Sequence[Penalty] | Sequence[Sequence[Penalty]] = (),
         scaler: torch.amp.GradScaler | None = None,
         combine: bool = True,
         retain_graph: bool = False,
@@ -100,7 +100,8 @@ class Method(nn.Module):
             features: the tensor or tensors that the heads read: per-task gradients are taken there, and their
                 combination makes one trunk backward pass. With ``shared`` as well, gradients are with respect to the
                 parameters, and the features only say where heads end. For own inputs, one per task.
-            penalties: terms that join the tasks' gradients at the features, see :mod:`mtl_ext.penalties`.
+            penalties: terms that join the tasks' gradients where the heads begin, see :mod:`mtl_ext.penalties`; of a
+                method that takes several batches, a sequence for each.
             scaler: the GradScaler of mixed precision. Pass the losses unscaled: ``.grad`` gets the scaler's scale, as
                 ``scaler.scale(loss).backward()`` gives it, and the weights are those of the unscaled gradients.
             combine: False only collects this micro-batch's per-task gradients (parameter level); the next call adds

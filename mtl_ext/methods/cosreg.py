@@ -8,7 +8,7 @@ from torch import Tensor
 from mtl_ext.gradients import Features, TaskGradients, listed, reads_own_input, trainable
 from mtl_ext.losses import Losses, TaskLosses
 from mtl_ext.methods.base import Method, StepOptions, check_range
-from mtl_ext.penalties import penalty_cotangents
+from mtl_ext.penalty import penalty_cotangents
 
 
 class CosReg(Method):
@@ -71,7 +71,7 @@ class CosReg(Method):
             self._raise_nonfinite(self.gram.diagonal(), task_losses.names, "the gradient of {} has squared norm {}")
         if self.nonfinite == "skip" and not propagates and not bool(self.gram.isfinite().all()):
             return torch.zeros_like(task_losses.values)
-        self._backward(task_losses, gram, targets, boundary, options)
+        self._backward(task_losses, gram, targets, options)
         return torch.full_like(task_losses.values, self.reduction_factor(len(task_losses)))
 
     def _backward(
@@ -79,7 +79,6 @@ class CosReg(Method):
         losses: TaskLosses,
         gram: Tensor,
         targets: Sequence[Tensor],
-        boundary: Sequence[Tensor],
         options: StepOptions,
     ) -> None:
         """One pass of everything: losses, regulariser, penalties."""
@@ -87,9 +86,8 @@ class CosReg(Method):
         scale = factor * (losses.values.new_ones(()) if losses.scale is None else losses.scale)
         roots = list(losses.tensors)
         cotangents = [scale.to(loss.dtype).reshape(loss.shape) for loss in roots]
-        rows = penalty_cotangents(options.penalties, losses, boundary)
-        terms = [(z, row[p]) for row in rows for p, z in enumerate(boundary)]
-        extra = [(z, factor * term) for z, term in terms if term is not None]
+        rows = penalty_cotangents(options.penalties, losses)
+        extra = [(tensor, factor * grad) for row in rows for tensor, grad in row]
         regulariser = self.c * mean_squared_cosine(gram)
         if regulariser.requires_grad:
             scale = scale.to(regulariser.dtype)

@@ -5,16 +5,16 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from mtl_ext.gradients import Features, listed
+from mtl_ext.gradients import Features
 from mtl_ext.losses import Losses, TaskLosses
 from mtl_ext.methods.base import Method, StepOptions, check_num_tasks, check_range
-from mtl_ext.penalties import penalty_cotangents
+from mtl_ext.penalty import penalty_cotangents
 
 
 class LossMethod(Method):
     """A method that weighs the losses: one backward pass of a scalar function of them.
 
-    ``shared``, ``features`` (but for penalties) and ``allow_unused`` are accepted by `backward` and not needed: the
+    ``shared``, ``features`` and ``allow_unused`` are accepted by `backward` and not needed: the
     weights act on heads and trunk alike. ``combine=False`` is refused: the weights depend on each batch's losses.
 
     Args:
@@ -64,14 +64,9 @@ class LossMethod(Method):
         roots = list(task_losses.tensors)
         cotangents = [f.to(loss.dtype).reshape(loss.shape) for f, loss in zip(factors, roots, strict=True)]
         weights = factors / scale
-        if options.penalties:
-            boundary = [] if features is None else listed(features, task_losses)
-            rows = penalty_cotangents(options.penalties, task_losses, boundary)
-            for p, z in enumerate(boundary):
-                terms = [w.to(z.dtype) * row[p] for w, row in zip(weights, rows, strict=True) if row[p] is not None]
-                if terms:
-                    roots.append(z)
-                    cotangents.append(torch.stack(terms).sum(0))
+        for weight, row in zip(weights, penalty_cotangents(options.penalties, task_losses), strict=True):
+            roots += [tensor for tensor, _ in row]
+            cotangents += [weight.to(grad.dtype) * grad for _, grad in row]
         torch.autograd.backward(roots, cotangents, retain_graph=options.retain_graph)
         return weights
 

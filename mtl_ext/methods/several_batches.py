@@ -1,6 +1,7 @@
 """Methods that compare gradients of independent batches."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -66,19 +67,21 @@ class SeveralBatches(GradMethod):
         """The first two batches' products, then a step on the third."""
         first, second, third = self._three("losses", losses)
         boundaries = self._three("features", features)
+        penalties = self._three("penalties", options.penalties) if options.penalties else [()] * self.batches
+        each = [replace(options, penalties=terms) for terms in penalties]
         shared = None if shared is None else list(shared)
         pair = []
-        for batch, boundary in zip((first, second), boundaries[:2], strict=True):
+        for batch, boundary, its_options in zip((first, second), boundaries[:2], each[:2], strict=True):
             task_losses = TaskLosses(batch, options.scaler)
             check_num_tasks(len(task_losses), len(self.weights))
             if self._skips(task_losses):
                 return torch.zeros_like(task_losses.values)
-            with self._task_gradients(task_losses, shared, boundary, options, collect_heads=True) as gradients:
+            with self._task_gradients(task_losses, shared, boundary, its_options, collect_heads=True) as gradients:
                 pair.append(gradients)
         self._add_pair(pair)
         if options.combine:
             self._products, self._pair = _products(self._pair), []
-        return super()._step(third, shared, boundaries[2], options)
+        return super()._step(third, shared, boundaries[2], each[2])
 
     def _three(self, name: str, given: Any) -> list[Any]:
         """Checks that there is one of each batch; None is three times None."""

@@ -9,6 +9,7 @@ from mtl_ext.metrics.ranking import final_value, moving_average, ranking_similar
 from mtl_ext.metrics.regression import AbsoluteError, RelativeError, RootMeanSquareError
 from mtl_ext.metrics.saliency import MaxIoU
 from mtl_ext.metrics.similarity import cosines, gds, gms
+from mtl_ext.metrics.universality import Universality, universality
 
 __all__ = [
     "AbsoluteError",
@@ -23,6 +24,7 @@ __all__ = [
     "PixelAccuracy",
     "RelativeError",
     "RootMeanSquareError",
+    "Universality",
     "WithinAngle",
     "cosines",
     "delta_mtl",
@@ -32,4 +34,5 @@ __all__ = [
     "moving_average",
     "ranking_similarity",
     "task_changes",
+    "universality",
 ]

@@ -9,7 +9,7 @@ from mtl_ext import ops
 from mtl_ext.gradients import FeatureGradients, TaskGradients
 from mtl_ext.heads import backward_through_head
 from mtl_ext.losses import TaskLosses
-from mtl_ext.penalties import Penalty
+from mtl_ext.penalty import Penalty
 
 
 class RepGradients(FeatureGradients):
@@ -60,9 +60,8 @@ class RepGradients(FeatureGradients):
         self.rows = []
         for k, (loss, copy) in enumerate(zip(losses.tensors, copies, strict=True)):
             keep = retain_graph or k + 1 < len(losses)
-            (grad,) = backward_through_head(
-                loss, [copy], keep_graph=keep, cotangent=losses.cotangent(k), collected=self.heads
-            )
+            roots = [(loss, losses.cotangent(k))]
+            (grad,) = backward_through_head(roots, [copy], keep_graph=keep, collected=self.heads)
             self.rows.append(torch.zeros_like(values[k]) if grad is None else grad)
         self.tensors = [row.sum(0) for row in self.rows] if batch_sums else self._padded()
 
