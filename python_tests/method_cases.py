@@ -97,6 +97,8 @@ CASES = {
         single_weight=0.1,
         bad_options=(
             ({"num_tasks": 2, "lr": -1}, "lr is -1"),
+            ({"num_tasks": 2, "primary": []}, r"primary is \[\], expected at least one"),
+            ({"num_tasks": 2, "primary": ["a", "a"]}, "expected each task once"),
             ({"num_tasks": 2, "mode": "exact"}, "mode is 'exact', expected one of 'jvp', 'fd'"),
             ({"num_tasks": 2, "virtual_step": "adam"}, "virtual_step is 'adam', expected one of 'own', 'sgd'"),
             ({"num_tasks": 2, "initial": [0.1]}, r"initial has shape \[1\], expected \[num_tasks\] = \[2\]"),

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mtl_ext.bilevel import hypergradient
 from mtl_ext.losses import Losses, TaskLosses
-from mtl_ext.methods.base import check_choice, check_range, task_indices, task_values
+from mtl_ext.methods.base import check_choice, check_range, chosen_tasks, task_indices, task_values
 from mtl_ext.methods.loss_method import LossMethod
 from mtl_ext.methods.state import Adam
 
@@ -70,7 +70,7 @@ class AutoLambda(LossMethod):
         check_choice("mode", mode, ("jvp", "fd"))
         check_choice("virtual_step", virtual_step, ("own", "sgd"))
         initial = [initial] * num_tasks if isinstance(initial, (int, float)) else initial
-        self.primary = primary
+        self.primary = None if primary is None else chosen_tasks("primary", primary, num_tasks)
         self.mode = mode
         self.virtual_step = virtual_step
         self.nonnegative = nonnegative

@@ -275,6 +275,23 @@ def check_range(
         raise ValueError(f"{name} is {value}, expected a number {lower}{upper}")
 
 
+def chosen_tasks(name: str, wanted: str | int | Sequence[str | int], num_tasks: int) -> list[str | int]:
+    """An argument that chooses tasks, as a list; that the names exist can only be seen when there are losses.
+
+    Raises:
+        ValueError: it chooses none, one twice, or an index outside 0 .. num_tasks - 1.
+    """
+    given = [wanted] if isinstance(wanted, (str, int)) else list(wanted)
+    if not given:
+        raise ValueError(f"{name} is [], expected at least one name or index")
+    for task in given:
+        if isinstance(task, int):
+            check_range(name, task, 0, num_tasks - 1)
+        if given.count(task) > 1:
+            raise ValueError(f"{name} is {wanted!r}, expected each task once")
+    return given
+
+
 def task_indices(name: str, wanted: str | int | Sequence[str | int], keys: Sequence[str | int]) -> list[int]:
     """Positions of some of the tasks.
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mtl_ext import ops
 from mtl_ext.gradients import TaskGradients
-from mtl_ext.methods.base import check_num_tasks, check_range, task_indices
+from mtl_ext.methods.base import check_num_tasks, check_range, chosen_tasks, task_indices
 from mtl_ext.methods.grad_method import GradMethod
 
 
@@ -50,12 +50,7 @@ class PCD(GradMethod):
         check_range("num_tasks", num_tasks, 1)
         check_range("tau", tau, 0.0, 1.0)
         check_range("beta", beta, 0.0, 1.0, open_high=True)
-        self.primary = primary if isinstance(primary, list) else [primary]
-        if not self.primary:
-            raise ValueError("primary is [], expected at least one name or index")
-        for task in self.primary:
-            if not isinstance(task, str):
-                check_range("primary", task, 0, num_tasks - 1)
+        self.primary = chosen_tasks("primary", primary, num_tasks)
         self.tau = tau
         self.beta = beta
         self.register_buffer("squares", torch.zeros(num_tasks, dtype=torch.float64))
