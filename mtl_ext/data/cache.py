@@ -10,7 +10,11 @@ import numpy as np
 from mtl_ext.files import cache_folder, write_atomically
 
 
-def cached_arrays(name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def cached_arrays(
+    name: str,
+    make: Callable[[], dict[str, np.ndarray]],
+    check: Callable[[dict[str, np.ndarray]], object] = lambda arrays: None,
+) -> dict[str, np.ndarray]:
     """The arrays of a file in :func:`mtl_ext.files.cache_folder`; what cannot be read is made and written anew.
 
     A folder that cannot be written costs a warning and the time to make the arrays each time.
@@ -18,11 +22,14 @@ def cached_arrays(name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[
     Args:
         name: of the file, without its ending; it holds whatever the arrays depend on.
         make: gives the arrays by name.
+        check: raises ValueError or KeyError for arrays of a file that are not those of this name.
     """
     path = cache_folder() / f"{name}.npz"
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
+            found = dict(arrays)
+        check(found)
+        return found
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         made = make()
     try:

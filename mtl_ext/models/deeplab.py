@@ -6,10 +6,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from mtl_ext.data import Task
 from mtl_ext.methods.base import check_range
-from mtl_ext.models.heads import HeadStyle, classifier
+from mtl_ext.models.heads import HeadStyle, classifier, make_heads
 from mtl_ext.models.layers import conv_norm
 from mtl_ext.models.options import check_counts
+from mtl_ext.models.resnet import ResNet
 
 RATES = (12, 24, 36)
 
@@ -62,7 +64,14 @@ def deeplab_head(
     )
 
 
-def deeplab_style(stride: int, width: int, hidden: int, rates: Sequence[int], dropout: float) -> HeadStyle:
-    """DeepLabV3 heads for dense tasks, `classifier` for the others; arguments as theirs."""
+def deeplab_heads(
+    tasks: Sequence[Task], encoder: ResNet, width: int, hidden: int, rates: Sequence[int], dropout: float
+) -> dict[str, nn.Module]:
+    """Heads on a ResNet's last stage: DeepLabV3's for dense tasks, `classifier` for the others; arguments as theirs.
+
+    Raises:
+        ValueError: an option has no such value, or a task's kind is unknown.
+    """
+    stride = encoder.strides[-1]
     dense = partial(deeplab_head, stride=stride, width=width, rates=tuple(rates), dropout=dropout)
-    return HeadStyle(vector=partial(classifier, hidden=hidden), pixels=dense)
+    return make_heads(tasks, encoder.channels[-1], HeadStyle(vector=partial(classifier, hidden=hidden), pixels=dense))

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from mtl_ext.data import Task
 from mtl_ext.models.architecture import Branched, tapped
-from mtl_ext.models.deeplab import RATES, deeplab_style
-from mtl_ext.models.heads import make_heads, sides_multiple
+from mtl_ext.models.deeplab import RATES, deeplab_heads
+from mtl_ext.models.heads import sides_multiple
 from mtl_ext.models.layers import conv_norm
 from mtl_ext.models.resnet import ResNet
 
@@ -47,11 +47,9 @@ def mtan(
         ValueError: an option has no such value, the weights do not fit, or a task's kind is unknown.
     """
     backbone = ResNet(depth, in_channels, width, dilated, weights)
-    stride = backbone.strides[-1]
-    style = deeplab_style(stride, 4 * width, hidden, rates, dropout)
-    heads = make_heads(tasks, backbone.channels[-1], style)
+    heads = deeplab_heads(tasks, backbone, 4 * width, hidden, rates, dropout)
     branches = {task.name: Attention(backbone.channels, backbone.strides) for task in tasks}
-    return Branched(TappedResNet(backbone), branches, heads, sides_multiple(tasks, stride))
+    return Branched(TappedResNet(backbone), branches, heads, sides_multiple(tasks, backbone.strides[-1]))
 
 
 class TappedResNet(nn.Module):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from mtl_ext.data import Task
 from mtl_ext.models.architecture import HardSharing
-from mtl_ext.models.deeplab import RATES, deeplab_style
-from mtl_ext.models.heads import make_heads, sides_multiple
+from mtl_ext.models.deeplab import RATES, deeplab_heads
+from mtl_ext.models.heads import sides_multiple
 from mtl_ext.models.resnet import ResNet
 
 
@@ -43,10 +43,8 @@ def resnet_split(
         ValueError: an option has no such value, the weights do not fit, or a task's kind is unknown.
     """
     encoder = ResNet(depth, in_channels, width, dilated, weights)
-    stride = encoder.strides[-1]
-    style = deeplab_style(stride, 4 * width, hidden, rates, dropout)
-    heads = make_heads(tasks, encoder.channels[-1], style)
-    return HardSharing(encoder, heads, sides_multiple(tasks, stride))
+    heads = deeplab_heads(tasks, encoder, 4 * width, hidden, rates, dropout)
+    return HardSharing(encoder, heads, sides_multiple(tasks, encoder.strides[-1]))
 
 
 deeplab = partial(resnet_split, depth=50, dilated=True)

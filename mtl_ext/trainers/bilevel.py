@@ -36,8 +36,7 @@ class BilevelStep(Step):
 
     def _mean_losses(self, group: Sequence[Draw]) -> dict[str, Tensor]:
         """Each task's loss as a mean over the samples of all of the step's batches."""
-        counts = torch.tensor([self._samples(draw[-1]) for draw in group])
-        shares = counts / counts.sum(0)
+        shares = self._shares(group)
         found = [self.forward.losses(draw[-1].to(self.parts.device))[1] for draw in group]
         return {
             name: torch.stack(

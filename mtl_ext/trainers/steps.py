@@ -72,8 +72,7 @@ class Step:
 
     def _sum_of_tasks(self, group: Sequence[Draw]) -> tuple[Tensor, Tensor]:
         """Sums each task's gradients over the draws, weighted by samples, before the method sees them."""
-        counts = torch.tensor([self._samples(draw[-1]) for draw in group], dtype=torch.float64)
-        shares = counts / counts.sum(0)
+        shares = self._shares(group)
         values = torch.zeros(len(self.parts.tasks), dtype=torch.float64)
         for draw, share in zip(group, shares, strict=True):
             found, weights = self._backward(draw, share.tolist(), combine=draw is group[-1])
@@ -127,6 +126,11 @@ class Step:
         else:
             scaler.step(optimizer)
             scaler.update()
+
+    def _shares(self, group: Sequence[Draw]) -> Tensor:
+        """Each draw's share of the step's samples of each task, [draws, K] float64."""
+        counts = torch.tensor([self._samples(draw[-1]) for draw in group], dtype=torch.float64)
+        return counts / counts.sum(0)
 
     def _samples(self, batch: Batch) -> list[int]:
         """Number of samples of each task [K]."""

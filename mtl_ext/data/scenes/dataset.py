@@ -3,9 +3,6 @@
 import hashlib
 import json
 import sys
-import warnings
-import zipfile
-import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -14,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtl_ext.data.cache import cached_arrays
 from mtl_ext.data.processes import available_cpus, map_in_processes
 from mtl_ext.data.scenes.render import VERSION, SceneOptions, render_scene
 from mtl_ext.data.scenes.scene import Scene
 from mtl_ext.data.scenes.tasks import TASKS
 from mtl_ext.data.task import Batch, MemorySplit, MultiTaskData
-from mtl_ext.files import cache_folder, write_atomically
 
 # Where each split begins in the series of scenes: a larger split holds the smaller one, and none holds another's.
 FIRST = {"train": 0, "test": 10**9, "val": 2 * 10**9}
@@ -108,18 +105,10 @@ class SeriesPart:
     def load(self, name: str, workers: int | None) -> SceneSplit:
         """The scenes from the cache, or rendered and put there."""
         description = json.dumps([VERSION, asdict(self)], sort_keys=True)
-        path = cache_folder() / f"scenes-{hashlib.sha256(description.encode()).hexdigest()[:20]}.npz"
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                arrays = {key: stored[key] for key in ("rgb", *(task.name for task in TASKS))}
-            return self.as_split(arrays)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-            arrays = self.render(name, workers)
-        try:
-            write_atomically(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
-        except OSError as error:
-            warnings.warn(f"scenes are rendered anew each time: {error}. Set MTL_EXT_CACHE to a folder", stacklevel=4)
-        return self.as_split(arrays)
+        digest = hashlib.sha256(description.encode()).hexdigest()[:20]
+        arrays = cached_arrays(f"scenes-{digest}", partial(self.render, name, workers), self.check)
+        tensors = {key: torch.from_numpy(array) for key, array in arrays.items()}
+        return SceneSplit(tensors.pop("rgb"), tensors)
 
     def render(self, name: str, workers: int | None) -> dict[str, np.ndarray]:
         """Renders the scenes, in processes where that pays, and stacks their arrays."""
@@ -130,16 +119,17 @@ class SeriesPart:
         rendered = list(_with_bar(map_in_processes(job, indices, workers), f"rendering {name} scenes", self.size))
         return {key: np.stack([arrays[key] for arrays in rendered]) for key in rendered[0]}
 
-    def as_split(self, arrays: dict[str, np.ndarray]) -> SceneSplit:
-        """The arrays as a split.
+    def check(self, arrays: dict[str, np.ndarray]) -> None:
+        """Looks whether arrays from a file are those of this part.
 
         Raises:
+            KeyError: one is missing.
             ValueError: the number or the size of the images is not that of this part.
         """
+        for task in TASKS:
+            arrays[task.name]
         if arrays["rgb"].shape != (self.size, 3, self.height, self.width):
             raise ValueError(f"rgb has shape {arrays['rgb'].shape}")
-        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        return SceneSplit(tensors.pop("rgb"), tensors)
 
 
 def _arrays_of(part: SeriesPart, index: int) -> dict[str, np.ndarray]:
