@@ -30,10 +30,12 @@ class SimilarityMonitor:
         step: steps seen so far.
         records: one dict of numbers per measurement: ``step`` and, where the level is known, each with the prefix
             ``parameter_`` or ``feature_``: ``gds`` and ``gms``, the mean similarities in direction and in magnitude;
+            ``norm_sum``, the norm of the tasks' summed gradients, which equal weighting would step along;
             ``fd``, the feature disentanglement in nats (see :func:`mtl_ext.ops.saliency_entropy`; lower: more
             disentangled), and ``fd_zero``, the share of the positions where no task has a gradient, which count as 0
             in ``fd``; ``norm/TASK`` and ``cosine/TASK/TASK`` of each task and pair. Between features of different
-            inputs similarities are undefined: only the norms are recorded.
+            inputs similarities are undefined: only the norms are recorded. With `observe_combined` also
+            ``combined_norm``.
 
     Raises:
         ValueError: ``every`` is below 1.
@@ -69,6 +71,21 @@ class SimilarityMonitor:
         if self.step % self.every == 0:
             self.records.append({"step": self.step, **_measure(TaskLosses(losses, scaler), shared, features)})
         self.step += 1
+
+    def observe_combined(self, shared: Iterable[Tensor], *, scaler: torch.amp.GradScaler | None = None) -> None:
+        """Adds to this step's record, if it was measured, the norm of the method's combined gradient.
+
+        Call it after the method's backward pass, where ``.grad`` was empty before: ``combined_norm`` next to
+        ``parameter_norm_sum`` tells how much longer or shorter a method's steps are than those of equal weighting.
+
+        Args:
+            shared: the shared parameters.
+            scaler: see `observe`.
+        """
+        if self.step > 0 and (self.step - 1) % self.every == 0:
+            norm = torch.nn.utils.get_total_norm([param.grad for param in shared if param.grad is not None])
+            scale = 1.0 if scaler is None else scaler.get_scale()
+            self.records[-1]["combined_norm"] = float(norm) / scale
 
     def detach(self) -> None:
         """Stops watching the method that the monitor is attached to; the records stay."""
@@ -186,6 +203,7 @@ def _similarities(level: str, gradients: TaskGradients) -> dict[str, float]:
     entropy, zero_columns = ops.saliency_entropy(gradients.tensors, len(keys))
     zero = float(zero_columns) / positions
     measures = {"gds": gds(gram), "gms": gms(gram), "fd": float(entropy), "fd_zero": zero}
+    measures["norm_sum"] = float(gram.sum().clamp(min=0.0).sqrt())
     matrix = cosines(gram).tolist()
     for i, first in enumerate(keys):
         measures |= {f"cosine/{first}/{keys[j]}": matrix[i][j] for j in range(i + 1, len(keys))}

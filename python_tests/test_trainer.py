@@ -232,7 +232,7 @@ def test_each_tasks_own_stream_is_measured_whole():
 def test_bfloat16_trains_in_low_precision_on_float32_parameters():
     config = replace(BASE, precision="bfloat16", epochs=6, lr=3e-2, method="PCGrad")
     trainer = Trainer(config, make_data())
-    features, losses = trainer.step.forward.losses(next(trainer.parts.data.train.batches(8)))
+    features, _, losses = trainer.step.forward.losses(next(trainer.parts.data.train.batches(8)))
     assert features.dtype == torch.bfloat16
     assert {loss.dtype for loss in losses.values()} == {torch.float32}
     assert {param.dtype for param in trainer.parts.model.parameters()} == {torch.float32}

@@ -17,7 +17,14 @@ PRESETS = ("tiny", "quick", "full")
 
 
 def choose_recipe(
-    study: str, preset: str, data: str, root: Path | None, file: Path | None, seeds: int | None, device: str | None
+    study: str,
+    preset: str,
+    data: str,
+    root: Path | None,
+    file: Path | None,
+    seeds: int | None,
+    device: str | None,
+    normalise: bool = False,
 ) -> Recipe:
     """The recipe that the options describe.
 
@@ -29,6 +36,7 @@ def choose_recipe(
         file: a recipe of the user's, in place of preset and data.
         seeds: runs per row; None: the recipe's.
         device: where to train; None: the recipe's.
+        normalise: bring every combined gradient to the length of the baseline's.
 
     Raises:
         ValueError: options that do not go together.
@@ -50,6 +58,8 @@ def choose_recipe(
         raise ValueError(f"--data {data} needs --root, the folder of your copy of the data set")
     if device is not None:
         train["device"] = device
+    if normalise:
+        train["normalise"] = True
     return replace(recipe, train=train, seeds=recipe.seeds if seeds is None else seeds)
 
 
@@ -96,18 +106,23 @@ def _study_arguments(parser: jsonargparse.ArgumentParser) -> None:
     parser.add_argument("--data", choices=available_data("robust"), default="scenes", help="data of the full preset")
     parser.add_argument("--root", type=Path | None, help="folder of your copy of the data set")
     parser.add_argument("--recipe", type=Path | None, help="your own YAML recipe, in place of preset and data")
-    parser.add_argument("--out", type=Path | None, help="folder of the study (default: studies/STUDY-PRESET[-DATA])")
+    parser.add_argument("--out", type=Path | None, help="folder of the study (default: studies/STUDY-PRESET...)")
     parser.add_argument("--workers", type=int, default=available_cpus(), help="runs at a time")
     parser.add_argument("--seeds", type=int | None, help="runs per method (default: the recipe's)")
     parser.add_argument("--methods", type=str, nargs="+", help="the paper's names of the methods to keep")
+    parser.add_argument(
+        "--normalise", action="store_true", help="control: bring every combined gradient to the baseline's length"
+    )
     parser.add_argument("--device", type=str | None, help="where to train, for example cuda (default: the recipe's)")
 
 
 def _run_study(console: Console, options: Any) -> None:
     name, preset, data = options.study, options.preset, options.data
-    recipe = choose_recipe(name, preset, data, options.root, options.recipe, options.seeds, options.device)
-    default = Path("studies", f"{name}-{preset}" if preset != "full" else f"{name}-{preset}-{data}")
-    run_study(console, name, recipe, options.out or default, options.workers, options.methods)
+    recipe = choose_recipe(
+        name, preset, data, options.root, options.recipe, options.seeds, options.device, options.normalise
+    )
+    parts = [name, preset, *([data] if preset == "full" else []), *(["normalised"] if options.normalise else [])]
+    run_study(console, name, recipe, options.out or Path("studies", "-".join(parts)), options.workers, options.methods)
 
 
 STUDY = Command(

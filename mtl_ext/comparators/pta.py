@@ -49,6 +49,10 @@ class PTA(nn.Module):
         out: Tensor = self.decoders[0](z)
         return out
 
+    def outputs(self, z: Any) -> list[Tensor]:
+        """Every decoder's output for what heads read."""
+        return [decoder(z) for decoder in self.decoders]
+
     def loss(self, z: Any, loss: Callable[[Tensor], Tensor]) -> Tensor:
         """The mean of the decoders' losses.
 
@@ -56,4 +60,9 @@ class PTA(nn.Module):
             z: what heads read.
             loss: output -> scalar, with the target in it.
         """
-        return torch.stack([loss(decoder(z)) for decoder in self.decoders]).mean()
+        return torch.stack([loss(out) for out in self.outputs(z)]).mean()
+
+
+def decoder_outputs(head: nn.Module, z: Any) -> list[Tensor]:
+    """What a task's loss is the mean over: the outputs of a PTA's decoders, or a plain head's one output."""
+    return head.outputs(z) if isinstance(head, PTA) else [head(z)]

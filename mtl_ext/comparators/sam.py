@@ -1,6 +1,7 @@
 """SAM: steps along the gradients at the worst parameters nearby."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -58,30 +59,43 @@ class SAM:
         Returns:
             What ``backward`` gives. Where one of the two raises, parameters and buffers are as they were.
         """
-        params = [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
-        buffers = list(self.model.buffers())
-        start = [buffer.clone() for buffer in buffers]
-        try:
-            moves = self._ascent(losses(), params)
-            start = [buffer.clone() for buffer in buffers]  # after the first pass
+        with self.ascended(losses):
             self.optimizer.zero_grad()
-            origin = [param.detach().clone() for param in params]
-            try:
-                with torch.no_grad():
-                    torch._foreach_add_(params, moves)
-                result = backward()
-            finally:
-                with torch.no_grad():
-                    torch._foreach_copy_(params, origin)
-        finally:
-            for buffer, value in zip(buffers, start, strict=True):
-                buffer.copy_(value)
+            result = backward()
         if self.scaler is None:
             self.optimizer.step()
         else:
             self.scaler.step(self.optimizer)
             self.scaler.update()
         return result
+
+    @contextmanager
+    def ascended(self, losses: Callable[[], Losses]) -> Iterator[None]:
+        """Inside the block the parameters are the worst nearby; gradients taken there stay in ``.grad``.
+
+        For loops that step by themselves. Afterwards the parameters are as they were, and the buffers as the forward
+        pass of ``losses`` left them.
+
+        Args:
+            losses: see `step`.
+        """
+        params = [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
+        buffers = list(self.model.buffers())
+        start = [buffer.clone() for buffer in buffers]
+        try:
+            moves = self._ascent(losses(), params)
+            start = [buffer.clone() for buffer in buffers]  # after the first pass
+            origin = [param.detach().clone() for param in params]
+            try:
+                with torch.no_grad():
+                    torch._foreach_add_(params, moves)
+                yield
+            finally:
+                with torch.no_grad():
+                    torch._foreach_copy_(params, origin)
+        finally:
+            for buffer, value in zip(buffers, start, strict=True):
+                buffer.copy_(value)
 
     def _ascent(self, losses: Losses, params: list[Tensor]) -> list[Tensor]:
         """``rho g / |g|`` for each parameter; 0 where the gradient is 0 or not finite."""

@@ -20,7 +20,9 @@ class Task:
             ``"values"`` [B, outputs].
         outputs: number of classes or values.
         loss: (output, target) -> scalar, the mean over the batch.
-        metrics: makers of the metrics; each call gives a fresh accumulator.
+        metrics: makers of the metrics; each call gives a fresh accumulator. A task without any is trained and not
+            measured.
+        trained_on: the task whose inputs and targets it is trained on; None: its own.
     """
 
     name: str
@@ -28,6 +30,12 @@ class Task:
     outputs: int
     loss: Callable[[Tensor, Tensor], Tensor]
     metrics: tuple[Callable[[], Metric], ...]
+    trained_on: str | None = None
+
+    @property
+    def source(self) -> str:
+        """The key of its targets, and of its inputs where tasks have inputs of their own."""
+        return self.name if self.trained_on is None else self.trained_on
 
 
 Inputs = Tensor | Mapping[str, Tensor]

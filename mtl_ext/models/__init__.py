@@ -10,6 +10,7 @@ from mtl_ext.models.mlp import mlp
 from mtl_ext.models.mtan import mtan
 from mtl_ext.models.resnet import ResNet
 from mtl_ext.models.rgbd_fusion import RGBDFusion
+from mtl_ext.models.self_auxiliary import SelfAuxiliaries
 from mtl_ext.models.small_conv import small_conv
 from mtl_ext.models.small_dense import small_dense
 from mtl_ext.models.split import deeplab, resnet_split
@@ -36,6 +37,7 @@ __all__ = [
     "HardSharing",
     "RGBDFusion",
     "ResNet",
+    "SelfAuxiliaries",
     "deeplab",
     "fresh_copy",
     "half_shared",

@@ -51,13 +51,21 @@ class Architecture(nn.Module, ABC):
         """What enters the prediction head of a task: the features themselves, unless the task has more of its own."""
         return features[task] if isinstance(features, Mapping) else features
 
+    def head_inputs(self, features: Features) -> dict[str, Any]:
+        """Task -> what enters its prediction head."""
+        return {task: self.head_features(features, task) for task in self.tasks}
+
     def outputs(self, features: Features) -> dict[str, Tensor]:
         """Task -> output, from the shared representation."""
-        return {task: self.head(task)(self.head_features(features, task)) for task in self.tasks}
+        return {task: self.head(task)(z) for task, z in self.head_inputs(features).items()}
 
     def forward(self, inputs: Inputs) -> dict[str, Tensor]:
         """Task -> output."""
         return self.outputs(self.features(inputs))
+
+    def deployed(self) -> "Architecture":
+        """The network without what serves its training alone: what is evaluated and saved."""
+        return self
 
 
 class HardSharing(Architecture):

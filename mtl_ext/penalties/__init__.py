@@ -3,4 +3,7 @@
 from mtl_ext.penalties.dgr import DGR, DGRTerm
 from mtl_ext.penalty import Penalty
 
-__all__ = ["DGR", "DGRTerm", "Penalty"]
+# Makers of penalties from (heads, losses, seed=..., options), by the name that configurations have.
+PENALTIES = {"DGR": DGR}
+
+__all__ = ["DGR", "PENALTIES", "DGRTerm", "Penalty"]

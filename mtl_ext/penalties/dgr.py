@@ -99,7 +99,7 @@ class DGR(nn.Module):
         maker: Any = exact if mode == "exact" else FiniteDifference
         self._gradients = {task: maker(self.dummies[str(task)], loss) for task, loss in self.losses.items()}
 
-    def forward(self, inputs: Any, targets: Mapping[str, Any] | Sequence[Any], factor: float = 1.0) -> "DGRTerm":
+    def forward(self, inputs: Any, targets: Mapping[str, Any] | Sequence[Any], factor: Any = 1.0) -> "DGRTerm":
         """The penalty of one batch.
 
         Args:
@@ -108,7 +108,7 @@ class DGR(nn.Module):
                 tensors that went into the heads.
             targets: task -> target, as the losses take it.
             factor: what the losses were multiplied by, for example 1 / n with n micro-batches whose gradients are
-                added.
+                added; a number, or task -> number.
 
         Returns:
             What ``penalties=`` takes. The autocast that is on at this call holds for the dummies; outside of it,
@@ -120,7 +120,8 @@ class DGR(nn.Module):
                 if not tensor.requires_grad:
                     raise ValueError(f"the inputs of task {task!r} do not require grad: pass what the head read")
         its_targets = _by_task(targets)
-        return DGRTerm(self, by_task, {task: its_targets[task] for task in self.losses}, factor, _autocast(by_task))
+        factors = {task: factor[task] if isinstance(factor, Mapping) else factor for task in self.losses}
+        return DGRTerm(self, by_task, {task: its_targets[task] for task in self.losses}, factors, _autocast(by_task))
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class DGRTerm:
     dgr: DGR
     inputs: Mapping[str | int, Any]
     targets: Mapping[str | int, Any]
-    factor: float
+    factors: Mapping[str | int, float]
     autocast: tuple[str, torch.dtype | None]
 
     def cotangents(self, losses: TaskLosses) -> list[list[Cotangent]]:
@@ -149,7 +150,7 @@ class DGRTerm:
         evaluation = Evaluation(inputs, self.targets[task], self.autocast, scale)
         norms, grads = dgr._gradients[task](evaluation)
         dgr.norms[task] = norms
-        strength = dgr.strength * self.factor / (len(norms) if dgr.dummy_reduction == "mean" else 1)
+        strength = dgr.strength * self.factors[task] / (len(norms) if dgr.dummy_reduction == "mean" else 1)
         pairs = zip(tensors_of(inputs), grads, strict=True)
         return [(tensor, (strength * grad).to(tensor.dtype)) for tensor, grad in pairs if grad is not None]
 

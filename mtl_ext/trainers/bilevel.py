@@ -28,19 +28,8 @@ class BilevelStep(Step):
         meta_batch = meta_batch.to(self.parts.device)
         self.parts.method.update_weights(
             lambda: self._mean_losses(group),
-            lambda: self.forward.losses(meta_batch)[1],
+            lambda: self.forward.losses(meta_batch).losses,
             self.parts.model,
             self.parts.optimizer,
         )
         return super().__call__(group)
-
-    def _mean_losses(self, group: Sequence[Draw]) -> dict[str, Tensor]:
-        """Each task's loss as a mean over the samples of all of the step's batches."""
-        shares = self._shares(group)
-        found = [self.forward.losses(draw[-1].to(self.parts.device))[1] for draw in group]
-        return {
-            name: torch.stack(
-                [share * losses[name] for losses, share in zip(found, column.tolist(), strict=True)]
-            ).sum()
-            for name, column in zip(found[0], shares.T, strict=True)
-        }

@@ -9,14 +9,22 @@ import torch
 from torch import nn
 
 from mtl_ext.bilevel.meta_data import meta_share
+from mtl_ext.comparators import PTA, SAM
 from mtl_ext.data import DATASETS, MultiTaskData, Split, Task, hold_out
 from mtl_ext.methods import METHODS, Method
-from mtl_ext.models import MODELS, Architecture
+from mtl_ext.models import MODELS, Architecture, Branched, HardSharing, SelfAuxiliaries
+from mtl_ext.models.self_auxiliary import all_pairs, self_auxiliary_tasks, split_name
 from mtl_ext.monitors import SimilarityMonitor
+from mtl_ext.penalties import PENALTIES
 from mtl_ext.trainers.config import TrainConfig
 
 # What the trainer hands to a maker of a kind that asks for it by name; not for the user to set.
-PROVIDED = {"model": ("tasks",), "method": ("num_tasks", "generator"), "optimizer": ("params", "lr")}
+PROVIDED = {
+    "model": ("tasks",),
+    "method": ("num_tasks", "generator"),
+    "optimizer": ("params", "lr"),
+    "penalty": ("heads", "losses"),
+}
 
 
 @dataclass
@@ -29,7 +37,9 @@ class Parts:
         tasks: the K tasks that are trained, in order.
         model: the network.
         method: what makes one step of K losses.
+        penalty: maker of what joins the tasks' gradients in every batch, or None.
         optimizer: of the model's and the method's parameters.
+        sam: what looks for the worst parameters nearby before every step, or None.
         scaler: of the losses, in float16; else None.
         monitor: of the tasks' gradients, or None.
         meta: where a method that looks ahead gets its other batches from; else None.
@@ -41,11 +51,18 @@ class Parts:
     tasks: list[Task]
     model: Architecture
     method: Method
+    penalty: nn.Module | None
     optimizer: torch.optim.Optimizer
+    sam: SAM | None
     scaler: torch.amp.GradScaler | None
     monitor: SimilarityMonitor | None
     meta: Split | None
     device: torch.device
+
+    @property
+    def measured(self) -> list[Task]:
+        """The tasks that have metrics."""
+        return [task for task in self.tasks if task.metrics]
 
 
 def build_parts(config: TrainConfig, data: MultiTaskData | None = None) -> Parts:
@@ -60,7 +77,7 @@ def build_parts(config: TrainConfig, data: MultiTaskData | None = None) -> Parts
     """
     data = validated(config, build_data(config) if data is None else data)
     tasks = choose_tasks(config, data)
-    model = build_model(config, tasks)
+    model, tasks = with_self_auxiliaries(config, build_model(config, tasks), tasks)
     method = build_method(config, len(tasks))
     if method.wants_performance and data.val is None:
         raise ValueError(
@@ -76,14 +93,19 @@ def build_parts(config: TrainConfig, data: MultiTaskData | None = None) -> Parts
             "accumulate_by is 'tasks', which sums the tasks' gradients at the shared parameters: take a gradient "
             "method and level parameter, or accumulate_by combined"
         )
+    optimizer = build_optimizer(config, model, method)
+    scaler = torch.amp.GradScaler(torch.device(config.device).type) if config.precision == "float16" else None
+    sam = None if config.sam_rho is None else SAM(optimizer, model, rho=config.sam_rho, scaler=scaler)
     return Parts(
         config=config,
         data=data,
         tasks=tasks,
         model=model,
         method=method,
-        optimizer=build_optimizer(config, model, method),
-        scaler=torch.amp.GradScaler(torch.device(config.device).type) if config.precision == "float16" else None,
+        penalty=build_penalty(config, model, tasks),
+        optimizer=optimizer,
+        sam=sam,
+        scaler=scaler,
         monitor=SimilarityMonitor(config.monitor_every) if config.monitor_every else None,
         meta=meta,
         device=torch.device(config.device),
@@ -153,7 +175,51 @@ def build_model(config: TrainConfig, tasks: Sequence[Task]) -> Architecture:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model: Architecture = maker(tasks, **config.model_options)
+        if config.decoders > 1:
+            if not isinstance(model, HardSharing):
+                raise ValueError(f"decoders is {config.decoders}, which model {config.model!r} cannot take: leave it 1")
+            for task in model.tasks:
+                model.heads[task] = PTA(model.head(task), decoders=config.decoders)
     return model.to(config.device)
+
+
+def with_self_auxiliaries(
+    config: TrainConfig, model: Architecture, tasks: list[Task]
+) -> tuple[Architecture, list[Task]]:
+    """The network and the tasks, with the self-auxiliary tasks that the configuration names.
+
+    Raises:
+        ValueError: the network has no branches, or a name is that of no pair of its tasks.
+    """
+    if not config.self_auxiliaries:
+        return model, tasks
+    if not isinstance(model, Branched):
+        raise ValueError(
+            f"self_auxiliaries need a network in which each task has a path of its own, which model {config.model!r} "
+            "has not: take half_shared"
+        )
+    every = list(config.self_auxiliaries) == ["all"]
+    pairs = all_pairs(model.tasks) if every else [split_name(name) for name in config.self_auxiliaries]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        wrapped = SelfAuxiliaries(model, pairs)
+    return wrapped.to(config.device), [*tasks, *self_auxiliary_tasks(tasks, pairs)]
+
+
+def build_penalty(config: TrainConfig, model: Architecture, tasks: Sequence[Task]) -> nn.Module | None:
+    """The penalty on the measured tasks' heads, or None.
+
+    Raises:
+        ValueError: an unknown penalty or option, or one without its strength.
+    """
+    if config.penalty is None:
+        return None
+    maker = _lookup("penalty", config.penalty, PENALTIES, config.penalty_options)
+    measured = [task for task in tasks if task.metrics]
+    heads = {task.name: model.head(task.name) for task in measured}
+    losses = {task.name: task.loss for task in measured}
+    penalty: nn.Module = maker(heads, losses, **{"seed": config.seed, **config.penalty_options})
+    return penalty.to(config.device)
 
 
 def build_method(config: TrainConfig, num_tasks: int) -> Method:
@@ -209,8 +275,12 @@ def _lookup(
     if name not in choices:
         raise ValueError(f"there is no {kind} {name!r}; there are {', '.join(choices)}")
     maker = choices[name]
-    known = [parameter for parameter in inspect.signature(maker).parameters if parameter not in PROVIDED.get(kind, ())]
+    parameters = inspect.signature(maker).parameters
+    known = [parameter for parameter in parameters if parameter not in PROVIDED.get(kind, ())]
     for option in options:
         if option not in known:
             raise ValueError(f"{kind} {name!r} has no option {option!r}; it has {', '.join(known) or 'none'}")
+    for option in known:
+        if parameters[option].default is inspect.Parameter.empty and option not in options:
+            raise ValueError(f"{kind} {name!r} needs the option {option!r}")
     return maker

@@ -17,6 +17,7 @@ AccumulateBy = Literal["combined", "tasks"]
 CHOICES = {"level": Level, "schedule": Schedule, "precision": Precision, "accumulate_by": AccumulateBy}
 AT_LEAST = {
     "epochs": 1,
+    "decoders": 1,
     "batch_size": 1,
     "accumulate": 1,
     "threads": 1,
@@ -38,6 +39,14 @@ class TrainConfig:
         method: name of the method (`mtl-ext methods` lists them).
         method_options: hyper-parameters of the method.
         level: gradients with respect to the shared parameters or to the features; ignored by loss-level methods.
+        normalise: bring every combined gradient of the shared parameters to the length of the summed gradient, that of
+            equal weighting: a control, for what methods do by the length of their steps alone. One backward pass more.
+        penalty: name of a penalty that joins every task's gradient (DGR). None: no penalty.
+        penalty_options: its options, for example strength.
+        sam_rho: length of the ascent of sharpness-aware minimisation (SAM) before every step. None: no ascent.
+        decoders: of every task, trained together; the first predicts (PTA). 1: the head alone.
+        self_auxiliaries: names SOURCE->TARGET of the self-auxiliary tasks: they learn the source's labels on the
+            target's path, and are gone after training. One name "all": every pair. For networks with branches.
         tasks: names of the tasks to train; none means all of the data set.
         data: name of the data set.
         data_options: arguments of the data set, for example train_size.
@@ -85,6 +94,12 @@ class TrainConfig:
     method: str = "EW"
     method_options: dict[str, Any] = field(default_factory=dict)
     level: Level = "parameter"
+    normalise: bool = False
+    penalty: str | None = None
+    penalty_options: dict[str, Any] = field(default_factory=dict)
+    sam_rho: float | None = None
+    decoders: int = 1
+    self_auxiliaries: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
     data: str = "multi_mnist"
     data_options: dict[str, Any] = field(default_factory=dict)
@@ -132,7 +147,7 @@ class TrainConfig:
             check_range(name, value, least)
         for name, choices in CHOICES.items():
             check_choice(name, getattr(self, name), get_args(choices))
-        for name in ("lr", "holdout", "clip_norm", "method_lr"):
+        for name in ("lr", "holdout", "clip_norm", "method_lr", "sam_rho"):
             value = getattr(self, name)
             if value is None:
                 continue
@@ -144,6 +159,10 @@ class TrainConfig:
                 check_range(name, value, 0.0, open_low=True)
         if self.precision == "float16" and not self.device.startswith("cuda"):
             raise ValueError(f"precision is 'float16' on {self.device}, expected a CUDA device: take 'bfloat16' here")
+        if self.normalise and self.accumulate > 1:
+            raise ValueError(f"normalise goes by one batch's gradient: expected accumulate 1, not {self.accumulate}")
+        if self.penalty is not None and self.decoders > 1:
+            raise ValueError(f"penalty is on one head per task: expected decoders 1, not {self.decoders}")
         meta_share(self.meta_data)
         self._check_selection()
 
@@ -186,7 +205,8 @@ class TrainConfig:
                 f"{path}: there is no field {unknown[0]!r}; there are {', '.join(cls.__dataclass_fields__)}"
             )
         try:
-            return cls(**{**content, "tasks": tuple(content.get("tasks", ()))})
+            lists = {name: tuple(content.get(name, ())) for name in ("tasks", "self_auxiliaries")}
+            return cls(**{**content, **lists})
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from error
 

@@ -17,12 +17,12 @@ LEAST_PERFORMANCE = 1e-3
 def evaluate(parts: Parts, forward: Forward, split: Split) -> Measures:
     """Task -> metric -> value on a split; tasks with inputs of their own are measured on these alone."""
     parts.model.eval()
-    metrics = {task.name: [make() for make in task.metrics] for task in parts.tasks}
+    metrics = {task.name: [make() for make in task.metrics] for task in parts.measured}
     first = None
     for batch in split.batches(parts.config.batch_size):
         batch = batch.to(parts.device)
         first = batch.inputs if first is None else first
-        _, outputs = forward(batch._replace(inputs=_without_empty(batch.inputs, first)))
+        outputs = forward(batch._replace(inputs=_without_empty(batch.inputs, first)))
         for name, accumulators in metrics.items():
             if len(batch.targets[name]):
                 for metric in accumulators:

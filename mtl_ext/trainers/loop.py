@@ -18,6 +18,7 @@ from mtl_ext.trainers.build import build_parts
 from mtl_ext.trainers.checkpoint import load_checkpoint, save_checkpoint
 from mtl_ext.trainers.config import TrainConfig
 from mtl_ext.trainers.evaluation import evaluate, performances
+from mtl_ext.trainers.forward import Forward
 from mtl_ext.trainers.interrupt import RunInterrupted, deferred_interrupt
 from mtl_ext.trainers.results import EpochRecord, Measures, StepRecord, TrainResult
 from mtl_ext.trainers.schedules import make_schedule
@@ -77,7 +78,10 @@ class Trainer:
         self.config = config
         self.parts = build_parts(config, data)
         self.step = Step(self.parts) if self.parts.meta is None else BilevelStep(self.parts)
-        self.selection = Selection(config, self.parts.tasks)
+        deployed = self.parts.model.deployed()
+        whole = deployed is self.parts.model
+        self._evaluated = self.step.forward if whole else Forward(self.parts, deployed)
+        self.selection = Selection(config, self.parts.measured)
         batches = -(-len(self.parts.data.train) // config.batch_size)
         self.steps_per_epoch = -(-batches // config.accumulate)
         self._schedule = make_schedule(config, self.steps_per_epoch)
@@ -145,7 +149,7 @@ class Trainer:
 
     def evaluate(self) -> Measures:
         """Task -> metric -> value on the test split."""
-        return evaluate(self.parts, self.step.forward, self.parts.data.test)
+        return evaluate(self.parts, self._evaluated, self.parts.data.test)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that changes during a run: tensors, numbers and plain containers."""
@@ -156,6 +160,7 @@ class Trainer:
             "optimizer": parts.optimizer.state_dict(),
             "scaler": None if parts.scaler is None else parts.scaler.state_dict(),
             "monitor": None if parts.monitor is None else parts.monitor.state_dict(),
+            "penalty": None if parts.penalty is None else parts.penalty.state_dict(),
             "selection": self.selection.state_dict(),
             "progress": self.progress.state_dict(),
             "global_draws": self._global_draws_now(),
@@ -169,7 +174,7 @@ class Trainer:
         """
         state, parts = load_checkpoint(path, self.config), self.parts
         try:
-            for name in ("model", "method", "optimizer", "scaler", "monitor"):
+            for name in ("model", "method", "optimizer", "scaler", "monitor", "penalty"):
                 part = getattr(parts, name)
                 if part is not None:
                     part.load_state_dict(state[name])
@@ -212,7 +217,7 @@ class Trainer:
         parts, progress, epoch = self.parts, self.progress, self.progress.epoch
         parts.method.end_epoch()
         is_due = epoch % self.config.eval_every == 0 or epoch == self.config.epochs
-        data, forward = parts.data, self.step.forward
+        data, forward = parts.data, self._evaluated
         record = EpochRecord(
             epoch,
             self._named((progress.losses / progress.step).tolist()),

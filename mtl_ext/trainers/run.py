@@ -32,7 +32,7 @@ def train_run(
 
     With a folder, this holds config.yaml; while the run goes on checkpoint.pt, epochs.csv, steps.csv (with `log_steps`)
     and, where tensorboard is installed, its log; in the end results.json and model.pt, the ``state_dict`` of the
-    selected network.
+    selected network, without what served its training alone.
 
     Args:
         config: the run's description.
@@ -65,7 +65,7 @@ def train_run(
     config.save(folder / "config.yaml")
     with log:
         result = trainer.fit(on_progress, log.add, checkpoint)
-    write_atomically(folder / "model.pt", lambda file: torch.save(trainer.parts.model.state_dict(), file))
+    write_atomically(folder / "model.pt", lambda file: torch.save(trainer.parts.model.deployed().state_dict(), file))
     write_json(folder / RESULTS, {"versions": versions(), **result.to_dict()})
     return result
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import islice
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from mtl_ext.data import Batch
 from mtl_ext.trainers.build import Parts
-from mtl_ext.trainers.forward import Forward, kept_buffers
+from mtl_ext.trainers.forward import Forward, Pass, kept_buffers
 
 Draw = Sequence[Batch]
 """What one call of the method needs: as many independent batches as it declares, nearly always one."""
@@ -28,7 +29,7 @@ class Step:
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
-        self.forward = Forward(parts)
+        self.forward = Forward(parts, parts.model)
 
     def batches(self, order: torch.Generator, skip: int = 0) -> Iterator[Sequence[Draw]]:
         """What the steps of one epoch get, in turn: `accumulate` draws each, the last step perhaps fewer.
@@ -57,17 +58,19 @@ class Step:
         Raises:
             FloatingPointError: a loss is not finite.
         """
-        self.parts.optimizer.zero_grad()
-        if len(group) == 1:
-            values, weights = self._backward(group[0])
-        elif self.parts.config.accumulate_by == "tasks":
-            values, weights = self._sum_of_tasks(group)
-        else:
-            values, weights = self._mean_of_combinations(group)
+        parts = self.parts
+        with nullcontext() if parts.sam is None else parts.sam.ascended(lambda: self._mean_losses(group)):
+            parts.optimizer.zero_grad()
+            if len(group) == 1:
+                values, weights = self._backward(group[0])
+            elif parts.config.accumulate_by == "tasks":
+                values, weights = self._sum_of_tasks(group)
+            else:
+                values, weights = self._mean_of_combinations(group)
         self._update()
-        if self.parts.method.second_look:
-            with torch.no_grad(), kept_buffers(self.parts.model):
-                self.parts.method.look_again(self.forward.losses(group[-1][-1].to(self.parts.device))[1])
+        if parts.method.second_look:
+            with torch.no_grad(), kept_buffers(parts.model):
+                parts.method.look_again(self.forward.losses(group[-1][-1].to(parts.device)).losses)
         return values.tolist(), weights.cpu()
 
     def _sum_of_tasks(self, group: Sequence[Draw]) -> tuple[Tensor, Tensor]:
@@ -97,22 +100,55 @@ class Step:
     ) -> tuple[Tensor, Tensor]:
         """Forward passes, and the method's gradients into ``.grad``; the losses [K] float64 and the weights."""
         parts = self.parts
-        several = [self.forward.losses(batch.to(parts.device)) for batch in draw]
-        features, losses = several[-1]
-        values = self._checked_values(losses)
+        batches = [batch.to(parts.device) for batch in draw]
+        several = [self.forward.losses(batch) for batch in batches]
+        last = several[-1]
+        values = self._checked_values(last.losses)
         shared = parts.model.shared_parameters()
         if parts.monitor is not None and combine:
-            parts.monitor.observe(losses, shared, features, scaler=parts.scaler)
-        if shares is not None:
-            several = [(features, _scaled(losses, shares)) for features, losses in several]
-        one = parts.method.batches == 1
-        all_losses: Any = several[0][1] if one else [losses for _, losses in several]
+            parts.monitor.observe(last.losses, shared, last.features, scaler=parts.scaler)
+        reference = self._summed_norm(last.losses, shared) if parts.config.normalise else None
+        factors = dict(zip(last.losses, [1.0] * len(last.losses) if shares is None else shares, strict=True))
+        penalties: Any = [self._penalties(found, batch, factors) for found, batch in zip(several, batches, strict=True)]
+        losses: Any = [_scaled(found.losses, factors) if shares is not None else found.losses for found in several]
+        features: Any = [found.features for found in several]
+        if parts.method.batches == 1:
+            losses, features, penalties = losses[0], features[0], penalties[0]
+        how = {"penalties": penalties, "scaler": parts.scaler}
         if parts.config.level == "feature":
-            all_features: Any = features if one else [features for features, _ in several]
-            weights = parts.method.backward(all_losses, features=all_features, scaler=parts.scaler)
+            weights = parts.method.backward(losses, features=features, **how)
         else:
-            weights = parts.method.backward(all_losses, shared=shared, scaler=parts.scaler, combine=combine)
+            weights = parts.method.backward(losses, shared=shared, combine=combine, **how)
+        if parts.monitor is not None and combine and parts.config.accumulate == 1:
+            parts.monitor.observe_combined(shared, scaler=parts.scaler)
+        if reference is not None:
+            _rescale(shared, reference)
         return values, weights
+
+    def _penalties(self, found: Pass, batch: Batch, factors: Mapping[str, float]) -> list[Any]:
+        """What joins the tasks' gradients of a batch."""
+        penalty = self.parts.penalty
+        return [] if penalty is None else [penalty(found.head_inputs, batch.targets, factors)]
+
+    def _summed_norm(self, losses: Mapping[str, Tensor], shared: Sequence[Tensor]) -> Tensor:
+        """Norm of the gradient of the sum of the losses at the shared parameters, with the scaler's scale."""
+        total = torch.stack(list(losses.values())).sum()
+        total = total if self.parts.scaler is None else self.parts.scaler.scale(total)
+        grads = torch.autograd.grad(total, list(shared), retain_graph=True, allow_unused=True, materialize_grads=True)
+        return torch.nn.utils.get_total_norm(grads)
+
+    def _mean_losses(self, group: Sequence[Draw]) -> dict[str, Tensor]:
+        """Each task's loss as a mean over the samples of all of the step's batches."""
+        shares = self._shares(group)
+        found = [self.forward.losses(draw[-1].to(self.parts.device)).losses for draw in group]
+        if len(found) == 1:
+            return found[0]
+        return {
+            name: torch.stack(
+                [share * losses[name] for losses, share in zip(found, column.tolist(), strict=True)]
+            ).sum()
+            for name, column in zip(found[0], shares.T, strict=True)
+        }
 
     def _update(self) -> None:
         """Shortens the gradients where that is asked for, and steps."""
@@ -134,7 +170,7 @@ class Step:
 
     def _samples(self, batch: Batch) -> list[int]:
         """Number of samples of each task [K]."""
-        return [len(batch.targets[task.name]) for task in self.parts.tasks]
+        return [len(batch.targets[task.source]) for task in self.parts.tasks]
 
     def _scale_gradients(self, factor: float) -> None:
         groups = self.parts.optimizer.param_groups
@@ -153,5 +189,13 @@ class Step:
         return values
 
 
-def _scaled(losses: Mapping[str, Tensor], shares: Sequence[float]) -> dict[str, Tensor]:
-    return {name: share * loss for (name, loss), share in zip(losses.items(), shares, strict=True)}
+def _scaled(losses: Mapping[str, Tensor], factors: Mapping[str, float]) -> dict[str, Tensor]:
+    return {name: factors[name] * loss for name, loss in losses.items()}
+
+
+def _rescale(params: Sequence[Tensor], norm: Tensor) -> None:
+    """Brings the gradients of some parameters, together, to a norm; gradients of 0 stay."""
+    grads = [param.grad for param in params if param.grad is not None]
+    found = torch.nn.utils.get_total_norm(grads)
+    if found > 0:
+        torch._foreach_mul_(grads, (norm / found).to(grads[0].dtype))

@@ -108,6 +108,13 @@ class Outcomes:
         key = f"{level}_{measure}"
         return spread([final_value([s[key] for s in self.runs[name][seed].similarity]) for seed in self.seeds(name)])
 
+    def relative_length(self, name: str) -> Spread:
+        """How long the combined gradient is against the tasks' summed gradients at the same place: a run's median."""
+        runs = [self.runs[name][seed].similarity for seed in self.seeds(name)]
+        pairs = [[(sample["combined_norm"], sample["parameter_norm_sum"]) for sample in run] for run in runs]
+        ratios = [[norm / total for norm, total in run if total > 0] for run in pairs]
+        return spread([float(np.median(values)) if values else math.nan for values in ratios])
+
     def similarity(self, column: Column, level: str, measure: str) -> float:
         """How alike the variants' rankings by an indicator and by a metric are (0.5 .. 1), the baseline left out.
 

@@ -37,6 +37,7 @@ def build_report(recipe: Recipe, outcomes: Outcomes, material: Material) -> Repo
         _rankings(outcomes),
         _curves(outcomes),
         _correlations(outcomes),
+        _lengths(recipe, outcomes),
         *([Section("Runtime", [tables.runtime_report_table(times)])] if times else []),
         _paper(),
         _setup(recipe, outcomes, planned),
@@ -98,6 +99,11 @@ def _benchmark(outcomes: Outcomes) -> Section:
         tables.places_table(outcomes),
     ]
     return Section("Which methods help", blocks)
+
+
+def _lengths(recipe: Recipe, outcomes: Outcomes) -> Section:
+    table = tables.length_table(outcomes, bool(recipe.train.get("normalise")))
+    return Section("How long the steps are", [table])
 
 
 def _levels(outcomes: Outcomes) -> Section:

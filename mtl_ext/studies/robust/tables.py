@@ -90,6 +90,23 @@ def places_table(outcomes: Outcomes) -> Table:
     return Table(("Method", "Top-three places", "Metrics gained"), rows, caption)
 
 
+def length_table(outcomes: Outcomes, normalised: bool) -> Table:
+    """How long the methods' combined gradients are, the longest first."""
+    lengths = {name: outcomes.relative_length(name) for name in (BASELINE, *outcomes.present)}
+    rows: list[list[Cell | str]] = []
+    for name in sorted(lengths, key=lambda name: -lengths[name].mean):
+        length, change = lengths[name], "" if name == BASELINE else outcomes.mean_change(name).text(1, 100, sign=True)
+        rows.append([name, Cell(length.text(2), "", length.detail(2), length.mean), change])
+    then = "before it was brought to that length, as in this whole study" if normalised else "as the optimizer gets it"
+    caption = (
+        f"Norm of the combined gradient of the shared parameters, {then}, against the norm of the tasks' summed "
+        "gradients at the same parameters; median over the monitored steps. A method whose steps have another length "
+        "than the baseline's also trains with another learning rate, as far as the optimizer lets lengths count: "
+        "--normalise takes that away."
+    )
+    return Table(("Method", "Relative length", "Mean change, %"), rows, caption)
+
+
 def runtime_report_table(times: Mapping[str, float]) -> Table:
     """Step times relative to equal weighting, the fastest first."""
     order = sorted(times, key=lambda name: times[name])
