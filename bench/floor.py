@@ -1,6 +1,6 @@
 """The floor of an operator on this machine: what memory and arithmetic allow, measured beside the operator itself.
 
-``floor = max(bytes / B, flops / F, special / S)`` with B the best memory rate of three access patterns on the very
+``floor = max(bytes / B, flops / F, special / S)`` with B the best memory rate of some access patterns on the very
 tensors that the operators read, F that of a float32 matrix product, S that of Philox words or logarithms in cache.
 Reads and writes have bandwidths of their own: passes that only read are held to the best rate of reading alone.
 """
@@ -81,7 +81,7 @@ def load_probes() -> ctypes.CDLL:
 
 
 def memory_probes(grads: list[torch.Tensor], out: list[torch.Tensor], threads: int) -> dict[str, Probe]:
-    """The access patterns over a list: read it row by row, or K rows side by side; copy a row; read K to write one.
+    """The access patterns over a list: read it row by row, or K side by side; copy a row, two ways; read K, write one.
 
     Args:
         grads: K * P contiguous float32 tensors, task-major.
@@ -97,7 +97,7 @@ def memory_probes(grads: list[torch.Tensor], out: list[torch.Tensor], threads: i
         num_rows,
         len(out),
     )
-    moved = {"read": num_rows, "read_rows": num_rows, "copy": 2, "blend": num_rows + 1}
+    moved = {"read": num_rows, "read_rows": num_rows, "copy": 2, "copy_past": 2, "blend": num_rows + 1}
 
     def probe(name: str, rows: int) -> Probe:
         function = getattr(library, f"probe_{name}")

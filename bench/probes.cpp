@@ -1,5 +1,5 @@
-// The machine's best rates, against which the kernels are measured. Memory: read a list, copy it, read K rows to write
-// one. In cache: Philox words. Plain pointers, called through ctypes; threads are started per call, as their cost
+// The machine's best rates, against which the kernels are measured. Memory: read a list, copy it (through the caches or
+// past them), read K rows to write one. In cache: Philox words. Plain pointers, called through ctypes; threads are started per call, as their cost
 // counts for both.
 #include <algorithm>
 #include <cstdint>
@@ -137,6 +137,13 @@ extern "C" void probe_read_rows(const TensorList* list, int threads) {
 extern "C" void probe_copy(const TensorList* list, int threads) {
   split_list(*list, threads, [&](int64_t param, int64_t begin, int64_t end) {
     std::memcpy(list->out[param] + begin, list->tensors[param] + begin, (end - begin) * sizeof(float));
+  });
+}
+
+// The same without asking for what is overwritten: what two lists read and two written can reach.
+extern "C" void probe_copy_past(const TensorList* list, int threads) {
+  split_list(*list, threads, [&](int64_t param, int64_t begin, int64_t end) {
+    blend_rows(list->tensors + param, 1, list->num_params, begin, end, list->out[param]);
   });
 }
 

@@ -76,6 +76,7 @@ def naive(gradients):
         "gms": 2 * na * nb / (na**2 + nb**2),
         "fd": entropy.mean(),
         "fd_zero": zero.mean(),
+        "norm_sum": np.linalg.norm(a + b),
         "cosine/sum/class": a @ b / (na * nb),
         "norm/sum": na,
         "norm/class": nb,
@@ -133,7 +134,7 @@ def test_between_own_inputs_only_norms_are_measured_at_feature_level(as_list):
 def test_an_only_task_has_norms_and_no_pairs():
     x, monitor = torch.ones(3, requires_grad=True), SimilarityMonitor()
     monitor.observe({"a": x.sum()}, [x])
-    numbers = {"gds": 0.0, "gms": 0.0, "fd": 0.0, "fd_zero": 0.0, "norm/a": math.sqrt(3)}
+    numbers = {"gds": 0.0, "gms": 0.0, "fd": 0.0, "fd_zero": 0.0, "norm_sum": math.sqrt(3), "norm/a": math.sqrt(3)}
     assert monitor.records == [pytest.approx({"step": 0, **{f"parameter_{k}": v for k, v in numbers.items()}})]
 
 
@@ -250,3 +251,18 @@ def test_what_cannot_be_watched_is_refused(call, text):
 def _attached(method):
     attach(method)
     return method
+
+
+@pytest.mark.parametrize("scale", [None, 1024.0])
+def test_the_combined_gradients_norm_joins_the_record_of_a_measured_step(scale):
+    net, monitor, method = TwoHeads(dtype=torch.float64), SimilarityMonitor(every=2), methods.EW()
+    scaler = None if scale is None else torch.amp.GradScaler("cpu", init_scale=scale)
+    for _ in range(3):
+        net.zero_grad()
+        losses = net.losses_on(slice(None))
+        monitor.observe(losses, net.shared(), scaler=scaler)
+        method.backward(losses, scaler=scaler)
+        monitor.observe_combined(net.shared(), scaler=scaler)
+    assert len(monitor.records) == 2
+    for record in monitor.records:
+        assert record["combined_norm"] == pytest.approx(record["parameter_norm_sum"], rel=1e-9)

@@ -3,9 +3,13 @@
 import torch
 from torch import Tensor
 
+from mtl_ext import ops
 from mtl_ext.gradients import TaskGradients
 from mtl_ext.methods.base import check_range
 from mtl_ext.methods.grad_method import GradMethod
+
+# Entries of each task that are sorted at a time: K rows of them stay in the second-level cache.
+IN_CACHE = 16384
 
 
 class TrimmedMean(GradMethod):
@@ -38,21 +42,47 @@ class TrimmedMean(GradMethod):
         self.trim_number = trim_number
 
     def combination(self, gradients: TaskGradients, gram: Tensor, losses: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Sorts one parameter's values at a time."""
+        """One parameter at a time."""
         num_tasks, num_params = len(gram), len(gradients.targets)
         least = 2 * self.trim_number + 1
         if num_tasks < least:
             found = f"trim_number = {self.trim_number}"
             raise ValueError(f"losses has {num_tasks} tasks, expected at least {least} for {found}")
+        weights = gram.new_full((num_tasks,), 1 / num_tasks)
+        if self.trim_number == 0:
+            return ops.combine(gradients.tensors, weights), weights
         columns = [gradients.tensors[param::num_params] for param in range(num_params)]
-        return [self._trimmed(column) for column in columns], gram.new_full((num_tasks,), 1 / num_tasks)
+        return [self._trimmed(column) for column in columns], weights
 
     def _trimmed(self, column: list[Tensor]) -> Tensor:
         """The trimmed mean of one parameter's K gradients; empty where all are."""
         present = next((grad for grad in column if grad.numel() > 0), None)
         if present is None:
             return column[0]
-        rows = torch.stack([grad if grad.numel() > 0 else torch.zeros_like(present) for grad in column])
-        kept = rows.sort(0).values[self.trim_number : len(rows) - self.trim_number]
-        wide = torch.float64 if present.dtype == torch.float64 else torch.float32
-        return kept.mean(0, dtype=wide).to(present.dtype)
+        rows = [(grad if grad.numel() > 0 else torch.zeros_like(present)).reshape(-1) for grad in column]
+        out = torch.empty_like(rows[0])
+        block = IN_CACHE if out.is_cpu else out.numel()
+        for start in range(0, out.numel(), block):
+            out[start : start + block] = self._trimmed_block([row[start : start + block] for row in rows])
+        return out.reshape(present.shape)
+
+    def _trimmed_block(self, rows: list[Tensor]) -> Tensor:
+        """Moves the largest values to the last rows and the smallest to the first, by exchanges of neighbours.
+
+        Unlike the sum of all less the extremes, that does not cancel; unlike a sort, it vectorises, and stops early.
+        """
+        trim = self.trim_number
+        rows = [row.clone() for row in rows]
+        spare = torch.empty_like(rows[0])
+        for done in range(trim):
+            upwards = range(done, len(rows) - 1 - done)
+            for k in (*upwards, *reversed(upwards[:-1])):
+                torch.minimum(rows[k], rows[k + 1], out=spare)
+                torch.maximum(rows[k], rows[k + 1], out=rows[k + 1])
+                rows[k], spare = spare, rows[k]
+        kept = rows[trim : len(rows) - trim]
+        wide = torch.float64 if spare.dtype == torch.float64 else torch.float32
+        total = kept[0].to(wide, copy=True)
+        for row in kept[1:]:
+            total += row
+        return total.div_(len(kept))
