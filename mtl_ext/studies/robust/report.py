@@ -10,7 +10,7 @@ from mtl_ext.studies.robust import figures, paper, tables
 from mtl_ext.studies.robust.claims import claims
 from mtl_ext.studies.robust.outcomes import INDICATORS, Outcomes, chance_level, level_correlations
 from mtl_ext.studies.robust.protocol import BASELINE
-from mtl_ext.studies.study import Material
+from mtl_ext.studies.study import Results
 
 LEAST_SAMPLES = 50
 LEVELS = {
@@ -20,15 +20,16 @@ LEVELS = {
 }
 
 
-def build_report(recipe: Recipe, outcomes: Outcomes, material: Material) -> Report:
+def build_report(recipe: Recipe, outcomes: Outcomes, results: Results, versions: Mapping[str, str]) -> Report:
     """The report on what is there.
 
     Args:
         recipe: how the study is run.
         outcomes: what the runs gave.
-        material: what they are part of.
+        results: what they are part of.
+        versions: of what the numbers depend on.
     """
-    single, planned, times = outcomes.single_seeds(), material.planned, material.step_times
+    single, planned, times = outcomes.single_seeds(), results.planned, results.step_times
     judged = [judge(claim, outcomes, single) for claim in claims()]
     sections = [
         Section("Claims of the paper", [claims_table(judged, _claims_caption(outcomes))]),
@@ -42,7 +43,7 @@ def build_report(recipe: Recipe, outcomes: Outcomes, material: Material) -> Repo
         _paper(),
         _setup(recipe, outcomes, planned),
     ]
-    footer = ", ".join(f"{name} {version}" for name, version in material.versions.items())
+    footer = ", ".join(f"{name} {version}" for name, version in versions.items())
     title = f"Robust analysis of multi-task learning, {recipe.name}"
     return Report(title, _lead(recipe, outcomes, judged, planned), sections, footer)
 
