@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from mtl_ext.report import Block, Bullets, Facts, Figure, Prose, Report, Section, svg
+from mtl_ext.studies.beside import contradictions_table
 from mtl_ext.studies.claims import Judged, Verdict, claims_table, judge
 from mtl_ext.studies.recipe import Recipe
 from mtl_ext.studies.robust import figures, paper, tables
@@ -182,7 +183,7 @@ def _paper() -> Section:
         "disentangled, and those of Figures 7 and 8, the curves of FD, say GMS."
     )
     caption = "Arrows of the paper's Table 1 that its caption does not allow."
-    return Section("The paper's own numbers", [Prose(text), tables.contradictions_table(absolute, caption)])
+    return Section("The paper's own numbers", [Prose(text), contradictions_table(absolute, caption)])
 
 
 def _setup(recipe: Recipe, outcomes: Outcomes, planned: int) -> Section:
