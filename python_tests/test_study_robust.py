@@ -13,6 +13,7 @@ from mtl_ext.cli import main
 from mtl_ext.cli.study import choose_recipe
 from mtl_ext.methods import METHODS
 from mtl_ext.studies import RobustStudy, load_recipe, read_recipe, recipe_names, report_folder
+from mtl_ext.studies.changes import Column
 from mtl_ext.studies.claims import Claim, Finding, NotTestableError, Verdict, judge
 from mtl_ext.studies.published import change_range
 from mtl_ext.studies.recipe import make_recipe
@@ -22,7 +23,6 @@ from mtl_ext.studies.robust.outcomes import Outcomes, chance_level, level_correl
 from mtl_ext.studies.robust.protocol import BASELINE, NOT_REPORTED, variants
 from mtl_ext.studies.runs import RunRecord, read_record, run_one, with_seeds
 from mtl_ext.studies.spread import spread
-from mtl_ext.studies.study import Column
 
 METHODS_USED = ["PCGrad", "RLW"]
 
@@ -132,7 +132,7 @@ def test_folders_of_runs_differ():
 @pytest.mark.parametrize("name", recipe_names("robust"))
 def test_every_recipe_describes_runs(name):
     recipe = load_recipe("robust", name)
-    rows = RobustStudy(recipe).rows()
+    rows = RobustStudy(recipe).experiments({})[""].rows
     assert rows["(rep) MGDA"].method == "MGDA" and rows["(rep) MGDA"].level == "feature"
     assert recipe.notes and recipe.groups["segmentation"]
 
@@ -162,17 +162,19 @@ def test_recipes_refuse_what_they_cannot_mean(tmp_path):
 
 
 def test_options_choose_a_recipe(tmp_path):
-    def choose(preset="quick", data="scenes", root=None, file=None, seeds=None, device=None):
+    def choose(preset="quick", data=None, root=None, file=None, seeds=None, device=None):
         return choose_recipe("robust", preset, data, root, file, seeds, device)
 
     assert choose(seeds=5).seeds == 5 and choose().seeds == 3
     assert choose("full", "nyuv2", tmp_path).train["data_options"] == {"root": str(tmp_path)}
     assert choose(device="cuda").train["device"] == "cuda"
-    with pytest.raises(ValueError, match="--data nyuv2 needs --root"):
+    with pytest.raises(ValueError, match="the data nyuv2 need --root"):
         choose("full", "nyuv2")
+    with pytest.raises(ValueError, match="--preset full needs --data, one of cityscapes"):
+        choose("full")
     with pytest.raises(ValueError, match="--data nyuv2 needs --preset full"):
         choose("quick", "nyuv2")
-    with pytest.raises(ValueError, match="the scenes are rendered"):
+    with pytest.raises(ValueError, match="the data are made here"):
         choose(root=tmp_path)
 
 

@@ -1,5 +1,7 @@
 """`mtl-ext study` and `mtl-ext report`: a paper's protocol, and one page on what came out."""
 
+import inspect
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from rich.console import Console
 
 from mtl_ext.cli.command import Command
 from mtl_ext.cli.report import progress_bar
+from mtl_ext.data import DATASETS
 from mtl_ext.data.processes import available_cpus
 from mtl_ext.studies import STUDIES, Recipe, load_recipe, read_recipe, recipe_names, report_folder
 
@@ -19,7 +22,7 @@ PRESETS = ("tiny", "quick", "full")
 def choose_recipe(
     study: str,
     preset: str,
-    data: str,
+    data: str | None,
     root: Path | None,
     file: Path | None,
     seeds: int | None,
@@ -31,10 +34,10 @@ def choose_recipe(
     Args:
         study: the study's name.
         preset: one of PRESETS.
-        data: the data set of the full preset.
+        data: the data set of the full preset; None otherwise.
         root: the data set's folder, for data that the user has to provide.
         file: a recipe of the user's, in place of preset and data.
-        seeds: runs per row; None: the recipe's.
+        seeds: runs per row, in all experiments; None: the recipe's.
         device: where to train; None: the recipe's.
         normalise: bring every combined gradient to the length of the baseline's.
 
@@ -44,23 +47,39 @@ def choose_recipe(
     if file is not None:
         recipe = read_recipe(file)
     elif preset == "full":
+        if data is None:
+            raise ValueError(f"--preset full needs --data, one of {', '.join(available_data(study))}")
         recipe = load_recipe(study, data)
-    elif data != "scenes":
-        raise ValueError(f"the preset {preset} is on rendered scenes, --data {data} needs --preset full")
+    elif data is not None:
+        raise ValueError(f"the preset {preset} has data of its own, --data {data} needs --preset full")
     else:
         recipe = load_recipe(study, preset)
-    train = dict(recipe.train)
+    changes: dict[str, Any] = {}
     if root is not None:
-        if train.get("data") == "scenes":
-            raise ValueError(f"--root {root} was given, but the scenes are rendered: leave it out")
-        train["data_options"] = {**train.get("data_options", {}), "root": str(root)}
-    elif file is None and recipe.train["data"] != "scenes":
-        raise ValueError(f"--data {data} needs --root, the folder of your copy of the data set")
+        if not _needs_root(recipe.train):
+            raise ValueError(f"--root {root} was given, but the data are made here: leave it out")
+        changes["data_options"] = {**recipe.train.get("data_options", {}), "root": str(root)}
     if device is not None:
-        train["device"] = device
+        changes["device"] = device
     if normalise:
-        train["normalise"] = True
-    return replace(recipe, train=train, seeds=recipe.seeds if seeds is None else seeds)
+        changes["normalise"] = True
+    recipe = replace(recipe, train={**recipe.train, **changes})
+    if seeds is not None:
+        experiments = {
+            name: {key: value for key, value in own.items() if key != "seeds"}
+            for name, own in recipe.experiments.items()
+        }
+        recipe = replace(recipe, seeds=seeds, experiments=experiments)
+    for part in [recipe.experiment(name) for name in recipe.experiments] or [recipe]:
+        if _needs_root(part.train) and "root" not in part.train.get("data_options", {}):
+            raise ValueError(f"the data {part.train['data']} need --root, the folder of your copy of the data set")
+    return recipe
+
+
+def _needs_root(train: Mapping[str, Any]) -> bool:
+    """Whether a recipe's data set is read from a folder of the user's."""
+    maker = DATASETS.get(train.get("data", ""))
+    return maker is not None and "root" in inspect.signature(maker).parameters
 
 
 def run_study(
@@ -103,7 +122,8 @@ def available_data(study: str) -> list[str]:
 def _study_arguments(parser: jsonargparse.ArgumentParser) -> None:
     parser.add_argument("study", choices=list(STUDIES), help="which paper")
     parser.add_argument("--preset", choices=PRESETS, default="quick", help="how much to run")
-    parser.add_argument("--data", choices=available_data("robust"), default="scenes", help="data of the full preset")
+    every = list(dict.fromkeys(data for study in STUDIES for data in available_data(study)))
+    parser.add_argument("--data", choices=every, help="data set of the full preset")
     parser.add_argument("--root", type=Path | None, help="folder of your copy of the data set")
     parser.add_argument("--recipe", type=Path | None, help="your own YAML recipe, in place of preset and data")
     parser.add_argument("--out", type=Path | None, help="folder of the study (default: studies/STUDY-PRESET...)")
@@ -125,21 +145,28 @@ def _run_study(console: Console, options: Any) -> None:
     run_study(console, name, recipe, options.out or Path("studies", "-".join(parts)), options.workers, options.methods)
 
 
+def _description() -> str:
+    studies = "\n\n".join(
+        f"{name}\n  {study.summary}\n  data of the full preset: {', '.join(available_data(name))}"
+        for name, study in STUDIES.items()
+    )
+    examples = "\n".join(f"  {line}" for study in STUDIES.values() for line in study.examples)
+    return f"""\
+Runs a paper's protocol: every method with several seeds, then one HTML page with its tables, curves, and each claim of
+the paper as seen, not seen or not testable here. Interrupted, the same command goes on where it was.
+
+{studies}
+
+examples:
+{examples}
+"""
+
+
 STUDY = Command(
     "study",
     "STUDY [options]",
     "run a paper's protocol and report on its claims",
-    """\
-Runs a paper's protocol: every method with several seeds, then one HTML page with its tables, curves, and each claim of
-the paper as seen, not seen or not testable here. Interrupted, the same command goes on where it was.
-
-robust   Mao et al., Robust Analysis of Multi-Task Learning: 26 variants of 15 methods at parameter and feature level
-
-examples:
-  mtl-ext study robust --preset quick                                   20 minutes on two cores
-  mtl-ext study robust --preset tiny --methods PCGrad MGDA --out studies/try
-  mtl-ext study robust --preset full --data nyuv2 --root data/nyuv2 --device cuda --workers 1
-""",
+    _description(),
     _run_study,
     _study_arguments,
 )

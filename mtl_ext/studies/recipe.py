@@ -1,7 +1,7 @@
-"""Recipes: one YAML file per experiment, with everything that a study leaves open."""
+"""Recipes: one YAML file per study and data set, with everything that a paper leaves open."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from mtl_ext.trainers import TrainConfig
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a study is run on one data set.
+    """How a study, or one of its experiments, is run.
 
     Attributes:
         name: what the report calls it.
@@ -22,7 +22,9 @@ class Recipe:
         train: fields of :class:`mtl_ext.trainers.TrainConfig` that all rows share.
         method_options: method -> its options, where they are not the defaults.
         groups: names of groups -> tasks in it, for a study's questions.
-        timing_rounds: rounds of the comparison of step times.
+        options: what a study asks for besides; its package says which there are.
+        timing_rounds: rounds of the comparison of step times; 0: none.
+        experiments: experiment -> the fields that differ there, see `experiment`; empty for a study of only one.
     """
 
     name: str
@@ -31,7 +33,9 @@ class Recipe:
     train: dict[str, Any]
     method_options: dict[str, dict[str, Any]] = field(default_factory=dict)
     groups: dict[str, list[str]] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     timing_rounds: int = 15
+    experiments: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuses what cannot be run.
@@ -45,11 +49,35 @@ class Recipe:
         unknown = sorted(set(self.train) - known)
         if unknown:
             raise ValueError(f"recipe {self.name!r}: train has {unknown}, expected only {', '.join(sorted(known))}")
+        for name in self.experiments:
+            self.experiment(name)
 
-    def config(self, method: str, level: str) -> TrainConfig:
-        """One row's configuration; the seed is the study's business."""
-        options = self.method_options.get(method, {})
-        return TrainConfig(method=method, method_options=options, level=level, **self.train)  # type: ignore[arg-type]
+    def experiment(self, name: str) -> "Recipe":
+        """The recipe of one experiment: this one with the fields that differ there, mappings entry by entry.
+
+        Raises:
+            ValueError: the experiment has a field that there is not.
+        """
+        own = self.experiments[name]
+        known = [entry.name for entry in fields(self) if entry.name not in ("name", "notes", "experiments")]
+        for key in own:
+            if key not in known:
+                raise ValueError(f"experiment {name!r} has no field {key!r}; it has {', '.join(known)}")
+        merged: dict[str, Any] = {
+            key: {**getattr(self, key), **value} if isinstance(value, dict) else value for key, value in own.items()
+        }
+        return replace(self, name=name, experiments={}, **merged)
+
+    def config(self, method: str, level: str = "parameter", **changes: Any) -> TrainConfig:
+        """One row's configuration; the seed is the study's business.
+
+        Args:
+            method: name of the method.
+            level: of its gradients.
+            changes: fields that differ from `train`.
+        """
+        fixed: dict[str, Any] = {"method": method, "level": level}
+        return TrainConfig(**fixed, method_options=self.method_options.get(method, {}), **{**self.train, **changes})
 
 
 def recipe_names(study: str) -> list[str]:

@@ -4,8 +4,10 @@ import functools
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+
+import torch
 
 from mtl_ext.data import MultiTaskData
 from mtl_ext.data.processes import map_in_processes
@@ -19,21 +21,23 @@ from mtl_ext.versions import versions
 
 @dataclass(frozen=True)
 class StudyRun:
-    """One row of a study with one seed.
+    """One row of an experiment with one seed.
 
     Attributes:
         row: the row's name, as tables show it.
         config: what is trained.
+        experiment: what the row belongs to; empty for a study's only one.
     """
 
     row: str
     config: TrainConfig
+    experiment: str = ""
 
     @property
     def folder(self) -> str:
         """The run's folder inside the study's."""
-        row = re.sub(r"[^A-Za-z0-9.]+", "-", self.row).strip("-")
-        return f"runs/{row}-seed{self.config.seed}"
+        parts = [re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-") for name in (self.experiment, self.row) if name]
+        return "/".join(["runs", *parts]) + f"-seed{self.config.seed}"
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class RunRecord:
         measures: task -> metric -> value on the test split after the selected epoch; empty for a failed run.
         similarity: the monitor's records.
         failure: why it ended early; none where it did not.
+        val: as `measures`, on the validation split; empty where there is none.
     """
 
     row: str
@@ -53,11 +58,14 @@ class RunRecord:
     measures: Measures
     similarity: list[dict[str, float]]
     failure: str | None = None
+    val: Measures = field(default_factory=dict)
 
 
-def with_seeds(rows: Mapping[str, TrainConfig], seeds: int) -> list[StudyRun]:
+def with_seeds(rows: Mapping[str, TrainConfig], seeds: int, experiment: str = "") -> list[StudyRun]:
     """Every row with every seed, the seeds outermost: an interrupted study has all rows of its first seeds."""
-    return [StudyRun(row, replace(config, seed=seed)) for seed in range(seeds) for row, config in rows.items()]
+    return [
+        StudyRun(row, replace(config, seed=seed), experiment) for seed in range(seeds) for row, config in rows.items()
+    ]
 
 
 def run_one(config: TrainConfig, folder: Path) -> None:
@@ -89,6 +97,8 @@ def execute(out: Path, runs: Sequence[StudyRun], workers: int, on_done: Callable
         ValueError: the folder holds results of another configuration.
         RuntimeError: a process ended before its work was done.
     """
+    if not runs:
+        return 0
     missing = [run for run in runs if read_record(out, run) is None]
     on_done(len(runs) - len(missing))
     for config in {_key(run.config): run.config for run in missing}.values():
@@ -111,7 +121,8 @@ def read_record(out: Path, run: StudyRun) -> RunRecord | None:
     try:
         stored = json.loads(path.read_text())
         config, failure = stored["config"], stored.get("failure")
-        measures = {} if failure else stored["epochs"][stored["selected_epoch"] - 1]["measures"]
+        selected = {"measures": {}, "val": {}} if failure else stored["epochs"][stored["selected_epoch"] - 1]
+        measures, val = (_measures(selected[name]) for name in ("measures", "val"))
         similarity = stored.get("similarity", [])
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(f"{path} is no result of a run ({type(error).__name__}: {error}): {advice}") from error
@@ -119,9 +130,8 @@ def read_record(out: Path, run: StudyRun) -> RunRecord | None:
     if config != wanted:
         differing = sorted(key for key in wanted if config.get(key) != wanted[key])
         raise ValueError(f"{path} is of a run with other {', '.join(differing)}: {advice}")
-    numbers = {task: {name: _number(value) for name, value in group.items()} for task, group in measures.items()}
     samples = [{name: _number(value) for name, value in sample.items()} for sample in similarity]
-    return RunRecord(run.row, run.config.seed, numbers, samples, failure)
+    return RunRecord(run.row, run.config.seed, measures, samples, failure, val)
 
 
 def read_records(out: Path, runs: Sequence[StudyRun]) -> list[RunRecord]:
@@ -130,15 +140,13 @@ def read_records(out: Path, runs: Sequence[StudyRun]) -> list[RunRecord]:
 
 
 def measure_step_times(rows: Mapping[str, TrainConfig], reference: str, rounds: int) -> dict[str, float]:
-    """Row -> time of a training step relative to the reference row, on one batch and without monitor."""
+    """Row -> time of a training step relative to the reference row, on one draw of batches and without monitor."""
     config = rows[reference]
     data = _load_data(_key(config))
-    batch = next(data.train.batches(config.batch_size))
-    trainers = {row: Trainer(replace(config, monitor_every=0), data) for row, config in rows.items()}
-    steps = {
-        row: functools.partial(trainer.step, [[batch] * trainer.parts.method.batches])
-        for row, trainer in trainers.items()
-    }
+    steps = {}
+    for row, own in rows.items():
+        step = Trainer(replace(own, monitor_every=0), data).step
+        steps[row] = functools.partial(step, next(iter(step.batches(torch.Generator().manual_seed(0)))))
     with cpu_threads(config.threads):
         return relative_step_times(steps, reference, rounds)
 
@@ -156,6 +164,10 @@ def _load_data(key: str) -> MultiTaskData:
     """The data set of a key, kept for the process's next run."""
     name, options = json.loads(key)
     return build_data(TrainConfig(data=name, data_options=options))
+
+
+def _measures(stored: Mapping[str, Mapping[str, float | None]]) -> Measures:
+    return {task: {name: _number(value) for name, value in group.items()} for task, group in stored.items()}
 
 
 def _number(value: float | None) -> float:

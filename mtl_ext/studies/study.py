@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 
 from mtl_ext.files import write_json
 from mtl_ext.report import Report, write_report
+from mtl_ext.studies.changes import Column
+from mtl_ext.studies.choice import Choice, Decision, decide
 from mtl_ext.studies.recipe import Recipe
 from mtl_ext.studies.runs import RunRecord, StudyRun, execute, measure_step_times, read_records, with_seeds
 from mtl_ext.trainers import TrainConfig
@@ -17,17 +19,37 @@ from mtl_ext.versions import versions
 
 
 @dataclass(frozen=True)
-class Column:
-    """A metric of a task, as a column of the tables."""
+class Experiment:
+    """Rows that are compared with one another: on one data set, with the same seeds.
 
-    task: str
-    metric: str
-    higher_is_better: bool
+    Attributes:
+        rows: name -> configuration of what is trained; the seeds are given to them by the study.
+        seeds: runs per row.
+        reference: the row whose tasks' metrics are the columns, and whose step time is the unit.
+        timing_rounds: rounds of the comparison of step times; 0: none.
+    """
 
-    @property
-    def name(self) -> str:
-        """What tables call it."""
-        return f"{self.task} {self.metric}"
+    rows: Mapping[str, TrainConfig]
+    seeds: int
+    reference: str
+    timing_rounds: int = 0
+
+
+@dataclass(frozen=True)
+class Results:
+    """What an experiment gave.
+
+    Attributes:
+        columns: the metrics of its data set.
+        records: the runs that have been carried out.
+        planned: how many runs there are.
+        step_times: row -> time of a training step relative to the reference row; empty where not measured.
+    """
+
+    columns: Sequence[Column]
+    records: Sequence[RunRecord]
+    planned: int
+    step_times: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -35,18 +57,26 @@ class Material:
     """What a report is made of.
 
     Attributes:
-        columns: the metrics of the data set.
-        records: the runs that have been carried out.
-        planned: how many runs the study has.
-        step_times: row -> time of a training step relative to the reference row; empty where not measured yet.
+        results: experiment -> what it gave.
+        decisions: choice -> what was chosen; without those that are open.
+        out: the study's folder.
         versions: of what the numbers depend on.
     """
 
-    columns: Sequence[Column]
-    records: Sequence[RunRecord]
-    planned: int
-    step_times: Mapping[str, float]
+    results: Mapping[str, Results]
+    decisions: Mapping[str, Decision]
+    out: Path
     versions: Mapping[str, str]
+
+    @property
+    def done(self) -> int:
+        """How many of the experiments' runs have been carried out."""
+        return sum(len(results.records) for results in self.results.values())
+
+    @property
+    def planned(self) -> int:
+        """How many runs the experiments have."""
+        return sum(results.planned for results in self.results.values())
 
 
 class Study(ABC):
@@ -61,22 +91,27 @@ class Study(ABC):
 
     Attributes:
         name: what the command line calls it.
-        reference: the row whose step time is the unit.
+        summary: the paper and what is run of it, in one line of the command line's help.
+        examples: lines of the command line's help.
     """
 
     name: ClassVar[str]
-    reference: ClassVar[str]
+    summary: ClassVar[str]
+    examples: ClassVar[Sequence[str]]
 
     def __init__(self, recipe: Recipe, methods: Sequence[str] | None = None) -> None:
         self.recipe = recipe
         self.methods = None if methods is None else list(methods)
 
     @abstractmethod
-    def rows(self) -> dict[str, TrainConfig]:
-        """Name -> configuration of what is trained; seeds are given to them by :attr:`runs`.
+    def experiments(self, chosen: Mapping[str, Any]) -> dict[str, Experiment]:
+        """Name -> what is run, in order; the name of a study's only one may be empty.
+
+        Args:
+            chosen: choice -> its value; rows and their names must not depend on it, only their configurations.
 
         Raises:
-            ValueError: an unknown method.
+            ValueError: an unknown method, or a recipe that does not fit the study.
         """
 
     @abstractmethod
@@ -87,10 +122,23 @@ class Study(ABC):
             ValueError: there is nothing to report yet.
         """
 
+    def choices(self) -> dict[str, Choice]:
+        """Name -> what held-out data are to choose before the experiments; none by default."""
+        return {}
+
+    def analyse(self, out: Path, runs: Sequence[StudyRun], workers: int) -> None:  # noqa: B027
+        """Computes what the report needs besides the runs' results, where it is missing; nothing by default.
+
+        Args:
+            out: the study's folder.
+            runs: the experiments' runs, all carried out.
+            workers: processes.
+        """
+
     @property
     def runs(self) -> list[StudyRun]:
-        """All runs, the seeds outermost."""
-        return with_seeds(self.rows(), self.recipe.seeds)
+        """All runs: those of the choices, then those of the experiments with each choice's first value."""
+        return [*self._trials(), *self._runs(self.experiments(self._chosen({})))]
 
     def run(self, out: Path, workers: int, on_done: Callable[[int], object] = lambda count: None) -> None:
         """Carries out what is missing in a folder, then times the steps.
@@ -104,30 +152,73 @@ class Study(ABC):
             ValueError: the folder holds results of another configuration, or the recipe describes no run.
             RuntimeError: a process ended before its work was done.
         """
-        read_records(out, self.runs)  # refuses another study's folder before anything is written to it
-        description = {"study": self.name, "recipe": asdict(self.recipe), "methods": self.methods}
-        columns = [asdict(column) for column in self._columns()]
-        write_json(out / "study.json", {**description, "columns": columns, "versions": versions()})
-        done = execute(out, self.runs, workers, on_done)
+        columns = self._columns()
+        decisions = self._decisions(out, columns)  # refuses another study's folder before anything is written to it
+        read_records(out, self._runs(self.experiments(self._chosen(decisions))))
+        described = {name: [asdict(column) for column in group] for name, group in columns.items()}
+        description = {"study": self.name, "recipe": asdict(self.recipe), "methods": self.methods, "columns": described}
+        write_json(out / "study.json", {**description, "versions": versions()})
+        execute(out, self._trials(), workers, on_done)
+        experiments = self.experiments(self._chosen(self._decisions(out, columns)))
+        runs = self._runs(experiments)
+        done = execute(out, runs, workers, on_done)
+        self.analyse(out, runs, workers)
         if done or not (out / "step_times.json").exists():
-            times = measure_step_times(self.rows(), self.reference, self.recipe.timing_rounds)
+            times = {
+                name: measure_step_times(experiment.rows, experiment.reference, experiment.timing_rounds)
+                for name, experiment in experiments.items()
+                if experiment.timing_rounds
+            }
             write_json(out / "step_times.json", times)
 
     def write_report(self, out: Path, description: Mapping[str, Any]) -> Path:
         """Writes report.html from what a folder and its description hold, and returns its path."""
-        columns = [Column(**column) for column in description["columns"]]
+        columns = {name: [Column(**entry) for entry in group] for name, group in description["columns"].items()}
         path = out / "step_times.json"
         times = json.loads(path.read_text()) if path.exists() else {}
-        runs = self.runs
-        material = Material(columns, read_records(out, runs), len(runs), times, description["versions"])
+        decisions = self._decisions(out, columns)
+        results = {}
+        for name, experiment in self.experiments(self._chosen(decisions)).items():
+            runs = with_seeds(experiment.rows, experiment.seeds, name)
+            results[name] = Results(columns[name], read_records(out, runs), len(runs), times.get(name, {}))
+        material = Material(results, decisions, out, description["versions"])
         write_report(out / "report.html", self.report(material))
         return out / "report.html"
 
-    def _columns(self) -> list[Column]:
-        config = self.rows()[self.reference]
-        tasks = choose_tasks(config, build_data(config))
-        metrics = [(task.name, make()) for task in tasks for make in task.metrics]
-        return [Column(task, metric.name, metric.higher_is_better) for task, metric in metrics]
+    def _columns(self) -> dict[str, list[Column]]:
+        """Choice or experiment -> its columns."""
+        configs = {name: next(iter(choice.rows.values())) for name, choice in self.choices().items()}
+        for name, experiment in self.experiments(self._chosen({})).items():
+            configs[name] = experiment.rows[experiment.reference]
+        found = {}
+        for name, config in configs.items():
+            metrics = [
+                (task.name, make()) for task in choose_tasks(config, build_data(config)) for make in task.metrics
+            ]
+            found[name] = [Column(task, metric.name, metric.higher_is_better) for task, metric in metrics]
+        return found
+
+    def _decisions(self, out: Path, columns: Mapping[str, Sequence[Column]]) -> dict[str, Decision]:
+        """What the choices' runs decide, where all are there."""
+        found = {}
+        for name, choice in self.choices().items():
+            records = read_records(out, with_seeds(choice.rows, choice.seeds, name))
+            decision = decide(choice, columns[name], records)
+            if decision is not None:
+                found[name] = decision
+        return found
+
+    def _chosen(self, decisions: Mapping[str, Decision]) -> dict[str, Any]:
+        """Choice -> its value; of what is open the first."""
+        first = {name: next(iter(choice.values.values())) for name, choice in self.choices().items()}
+        return first | {name: decision.value for name, decision in decisions.items()}
+
+    def _trials(self) -> list[StudyRun]:
+        choices = self.choices().items()
+        return [run for name, choice in choices for run in with_seeds(choice.rows, choice.seeds, name)]
+
+    def _runs(self, experiments: Mapping[str, Experiment]) -> list[StudyRun]:
+        return [run for name, e in experiments.items() for run in with_seeds(e.rows, e.seeds, name)]
 
 
 def read_description(out: Path) -> dict[str, Any]:

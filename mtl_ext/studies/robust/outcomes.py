@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mtl_ext.metrics import final_value, ranking_similarity, task_changes
+from mtl_ext.metrics import final_value, ranking_similarity
+from mtl_ext.studies.changes import Column, relative_change
 from mtl_ext.studies.claims import NotTestableError
 from mtl_ext.studies.robust.protocol import BASELINE, Variant
 from mtl_ext.studies.runs import RunRecord
 from mtl_ext.studies.spread import Spread, spread
-from mtl_ext.studies.study import Column
 
 INDICATORS = ("gds", "gms", "fd")
 # From this relative change on, the paper's arrows go up or down: see `paper.py`.
@@ -82,7 +82,7 @@ class Outcomes:
         """Relative change of a metric against a reference with the same seed, positive where better."""
         return spread(
             [
-                relative_change(self.runs[name][seed], self.runs[reference][seed], column)
+                relative_change(self.runs[name][seed].measures, self.runs[reference][seed].measures, column)
                 for seed in self.seeds(name, reference)
             ]
         )
@@ -143,16 +143,6 @@ class Outcomes:
         """Variant -> in how many metrics it is among the three best."""
         best = [self.three_best(column) for column in self.columns]
         return {name: sum(name in names for names in best) for name in self.present}
-
-
-def relative_change(run: RunRecord, reference: RunRecord, column: Column) -> float:
-    """Of one metric between two runs, positive where better; NaN against 0."""
-    value, base = (record.measures[column.task][column.metric] for record in (run, reference))
-    if base == 0:
-        return float("nan")
-    lower = () if column.higher_is_better else (column.metric,)
-    measures, baseline = {"": {column.metric: value}}, {"": {column.metric: base}}
-    return task_changes(measures, baseline, lower)[""]
 
 
 def chance_level(count: int) -> float:

@@ -4,13 +4,14 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from mtl_ext.report import Block, Bullets, Facts, Figure, Prose, Report, Section, svg
+from mtl_ext.studies.beside import contradictions_table
 from mtl_ext.studies.claims import Judged, Verdict, claims_table, judge
 from mtl_ext.studies.recipe import Recipe
 from mtl_ext.studies.robust import figures, paper, tables
 from mtl_ext.studies.robust.claims import claims
 from mtl_ext.studies.robust.outcomes import INDICATORS, Outcomes, chance_level, level_correlations
 from mtl_ext.studies.robust.protocol import BASELINE
-from mtl_ext.studies.study import Material
+from mtl_ext.studies.study import Results
 
 LEAST_SAMPLES = 50
 LEVELS = {
@@ -20,15 +21,16 @@ LEVELS = {
 }
 
 
-def build_report(recipe: Recipe, outcomes: Outcomes, material: Material) -> Report:
+def build_report(recipe: Recipe, outcomes: Outcomes, results: Results, versions: Mapping[str, str]) -> Report:
     """The report on what is there.
 
     Args:
         recipe: how the study is run.
         outcomes: what the runs gave.
-        material: what they are part of.
+        results: what they are part of.
+        versions: of what the numbers depend on.
     """
-    single, planned, times = outcomes.single_seeds(), material.planned, material.step_times
+    single, planned, times = outcomes.single_seeds(), results.planned, results.step_times
     judged = [judge(claim, outcomes, single) for claim in claims()]
     sections = [
         Section("Claims of the paper", [claims_table(judged, _claims_caption(outcomes))]),
@@ -42,7 +44,7 @@ def build_report(recipe: Recipe, outcomes: Outcomes, material: Material) -> Repo
         _paper(),
         _setup(recipe, outcomes, planned),
     ]
-    footer = ", ".join(f"{name} {version}" for name, version in material.versions.items())
+    footer = ", ".join(f"{name} {version}" for name, version in versions.items())
     title = f"Robust analysis of multi-task learning, {recipe.name}"
     return Report(title, _lead(recipe, outcomes, judged, planned), sections, footer)
 
@@ -181,7 +183,7 @@ def _paper() -> Section:
         "disentangled, and those of Figures 7 and 8, the curves of FD, say GMS."
     )
     caption = "Arrows of the paper's Table 1 that its caption does not allow."
-    return Section("The paper's own numbers", [Prose(text), tables.contradictions_table(absolute, caption)])
+    return Section("The paper's own numbers", [Prose(text), contradictions_table(absolute, caption)])
 
 
 def _setup(recipe: Recipe, outcomes: Outcomes, planned: int) -> Section:

@@ -1,9 +1,8 @@
 """Tables of the robust study."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from mtl_ext.report import Cell, Table
-from mtl_ext.studies.published import Contradiction
 from mtl_ext.studies.robust.outcomes import INDICATORS, THRESHOLD, Outcomes, chance_level
 from mtl_ext.studies.robust.paper import NO_ARROW
 from mtl_ext.studies.robust.protocol import BASELINE, TWO_LEVELS, rep
@@ -121,12 +120,6 @@ def runtime_report_table(times: Mapping[str, float]) -> Table:
     ]
     caption = "Time of a training step without monitors, relative to the baseline; measured in turns on this machine."
     return Table(("Method", "Relative time", ""), rows, caption)
-
-
-def contradictions_table(found: Sequence[Contradiction], caption: str) -> Table:
-    """Entries of the paper that do not follow."""
-    rows = [[entry.row, entry.column, entry.table, entry.printed, entry.recomputed] for entry in found]
-    return Table(("Row", "Column", "Where", "Printed", "Recomputed"), rows, caption)
 
 
 def _value_cell(value: Spread, digits: int, arrow: str = "", tone: str = "") -> Cell:
