@@ -47,9 +47,12 @@ class FORUM(LossMethod):
 
     The first finds nu and m, and moves a by Adam. The second adds the parameters' part of the step to their ``.grad``
     and returns ``nu softmax(a)``, the training losses' weights; every call until the next `update_weights` does, so
-    that micro-batches average to the step of the large batch. Without that line it is a descent of f. A step costs
-    T + 1 forward and backward passes and one more forward pass on the training batch, and on the meta batch a forward
-    and K backward passes, whose K gradients are held meanwhile.
+    that micro-batches average to the step of the large batch. Where the meta losses alone make q fall fast enough, nu
+    is 0, which is frequent where meta batches are training data: the step then lowers the meta losses by the weights m,
+    a stays, and the weights that `backward` returns are 0. Without the first line it is a descent of f.
+
+    A step costs T + 1 forward and backward passes and one more forward pass on the training batch, and on the meta
+    batch a forward and K backward passes, whose K gradients are held meanwhile.
 
     LibMTL and the authors' code differ in this: they stop the T steps where f exceeds 1e5 (here what is not finite
     counts as a bad loss), add 1e-8 to ``||grad q||^2``, divide a zero gradient of a meta loss by 0 or 1e-8 (here that
