@@ -19,6 +19,7 @@ from mtl_ext.methods.excess_mtl import ExcessMTL
 from mtl_ext.methods.fairgrad import FairGrad
 from mtl_ext.methods.famo import FAMO
 from mtl_ext.methods.fixed_weights import FixedWeights
+from mtl_ext.methods.forum import FORUM
 from mtl_ext.methods.gls import GLS
 from mtl_ext.methods.go4align import GO4Align
 from mtl_ext.methods.grad_method import GradMethod, GramMethod
@@ -33,6 +34,7 @@ from mtl_ext.methods.loss_method import LossMethod
 from mtl_ext.methods.mgda import MGDA
 from mtl_ext.methods.moco import MoCo
 from mtl_ext.methods.modo import MoDo
+from mtl_ext.methods.moml import MOML
 from mtl_ext.methods.nash_mtl import NashMTL
 from mtl_ext.methods.pbi import PBI
 from mtl_ext.methods.pcd import PCD
@@ -70,6 +72,7 @@ METHODS: dict[str, type[Method]] = {
         FairGrad,
         FAMO,
         FixedWeights,
+        FORUM,
         GLS,
         GO4Align,
         GradDrop,
@@ -82,6 +85,7 @@ METHODS: dict[str, type[Method]] = {
         MGDA,
         MoCo,
         MoDo,
+        MOML,
         NashMTL,
         PBI,
         PCD,
@@ -108,12 +112,14 @@ __all__ = [
     "DWA",
     "EW",
     "FAMO",
+    "FORUM",
     "GLS",
     "IMTL",
     "IMTLG",
     "IMTLL",
     "METHODS",
     "MGDA",
+    "MOML",
     "PBI",
     "PCD",
     "PUW",
