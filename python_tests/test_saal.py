@@ -1,17 +1,21 @@
 """SAAL: whose weights share 1, the closed form of the learnt ones' gradient, what is trained, state, errors."""
 
 import copy
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from small_data import make_data
 from test_bilevel import LR, Quadratic, made, rand
+from test_self_auxiliary import CONFIG
 from torch import nn
 
 from mtl_ext.bilevel import task_products
 from mtl_ext.methods import NonFiniteError, SAALe, SAALw
 from mtl_ext.methods.saal_e import normalised, target_indices
+from mtl_ext.trainers import Trainer, train_run
 
 # Of two tasks a and b, both self-auxiliaries, and of c none; not target by target, as a user may have them.
 NAMES = ("a", "b", "c", "b->a", "a->b", "c->a")
@@ -331,3 +335,31 @@ def test_the_step_of_the_difference_can_be_given():
     torch.testing.assert_close(
         task_products(net.train_losses, net, direction, mode="fd", eps=0.5), (up - down).detach()
     )
+
+
+LEARNT = replace(CONFIG, method="SAALw", method_options={"lr": 1e-2}, meta_data="holdout:0.25")
+
+
+def test_training_runs_the_primary_tasks_alone_on_meta_data():
+    trainer = Trainer(LEARNT, make_data())
+    runs = dict.fromkeys(trainer.parts.model.tasks, 0)
+
+    def count(name, *_):
+        runs[name] += 1
+
+    for name in runs:
+        trainer.parts.model.head(name).register_forward_hook(partial(count, name))
+    item = next(trainer.step.batches(torch.Generator()))
+    trainer.step(item)
+    # Once for the real step, for the virtual one and for the forward-mode pass; primary tasks once more.
+    assert runs == {"brightest": 4, "mean": 4, "mean->brightest": 3, "brightest->mean": 3}
+
+
+def test_a_run_learns_weights_that_share_one():
+    config = replace(LEARNT, epochs=2)
+    weights = train_run(config, make_data()).epochs[-1].weights
+    assert weights["brightest"] != pytest.approx(0.5, abs=1e-4)
+    assert weights["brightest"] + weights["mean->brightest"] == pytest.approx(1)
+    assert weights["mean"] + weights["brightest->mean"] == pytest.approx(1)
+    fixed = train_run(replace(config, method="SAALe", method_options={}), make_data()).epochs[-1].weights
+    assert set(fixed.values()) == {0.5}
