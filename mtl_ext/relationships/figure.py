@@ -37,6 +37,7 @@ def relationships_figure(measures: Sequence[Measure], agreements: Mapping[str, A
         _draw(axis, measure, agreements.get(measure.name))
     for axis in axes.flat[len(measures) :]:
         axis.set_visible(False)
+    figure.supxlabel("blue: the source helps the target; red: it harms it; each matrix has its own scale", fontsize=9)
     return figure
 
 
@@ -53,7 +54,7 @@ def _draw(axis: "Axes", measure: Measure, agreement: Agreement | None) -> None:
         for x, target in enumerate(tasks):
             value = measure.values.get(self_auxiliary_name(source, target))
             if value is not None:
-                colour = "white" if abs(matrix[y, x]) > 0.7 * strongest else "black"
+                colour = "white" if abs(matrix[y, x]) > 0.6 * strongest else "black"
                 text = measure.style.format(value)
                 axis.text(x, y, text, ha="center", va="center", color=colour, fontsize=9 if len(tasks) < 6 else 7)
     edges = np.arange(len(tasks) + 1) - 0.5
