@@ -1,6 +1,6 @@
 """How the loss after a virtual step depends on the weights of the tasks in that step."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,12 +18,12 @@ class Hypergradient:
 
     Attributes:
         gradient: [K] float64, the derivative of the meta loss by the weights.
-        train: the training losses, at the model's parameters.
+        train: the training losses, at the model's parameters; None where the step's gradient was there already.
         meta: the meta losses, after the virtual step.
     """
 
     gradient: Tensor
-    train: TaskLosses
+    train: TaskLosses | None
     meta: TaskLosses
 
 
@@ -33,7 +33,7 @@ def hypergradient(
     meta_losses: LossFn,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    weights: Tensor | Callable[[TaskLosses], Tensor],
+    weights: Tensor | Callable[[TaskLosses], Tensor] | None,
     *,
     meta_weights: Callable[[TaskLosses], Tensor] | None = None,
     mode: str = "jvp",
@@ -53,7 +53,9 @@ def hypergradient(
         meta_losses: ``() -> losses`` on other data, which calls `model`.
         model: the network.
         optimizer: the optimizer that trains it.
-        weights: w, [K]; or the training losses -> w, where it goes by their names.
+        weights: w, [K]; or the training losses -> w, where it goes by their names; or None: the gradient of the
+            weighted sum is what the parameters' ``.grad`` holds, from the backward pass of the real step. That saves a
+            forward and a backward pass on the training batch.
         meta_weights: the meta losses -> their weights [their number] in F; by default F is their sum.
         mode: see `task_products`.
         virtual_step: form of the step, see `VirtualStep`.
@@ -67,11 +69,11 @@ def hypergradient(
         RuntimeError: see `task_products`.
     """
     params = trainable_parameters(model)
-    train = TaskLosses(losses_at(train_losses, model, params))
-    weights = weights if isinstance(weights, Tensor) else weights(train)
-    if weights.shape != (len(train),):
-        raise ValueError(f"weights has shape {list(weights.shape)}, expected [K] = [{len(train)}]: one per train loss")
-    grads = _gradients("train_losses", train, weights, list(params.values()))
+    train, grads = None, [param.grad for param in params.values()]
+    if weights is not None:
+        train, grads = _weighted_step(train_losses, model, params, weights)
+    elif all(grad is None for grad in grads):
+        raise ValueError("no parameter of model has a .grad to share: call the method's backward first")
     step = VirtualStep(optimizer, list(params.values()), grads, form=virtual_step)
     ahead = [param.requires_grad_() for param in step.params]
     meta = TaskLosses(losses_at(meta_losses, model, dict(zip(params, ahead, strict=True))))
@@ -80,6 +82,20 @@ def hypergradient(
     direction = dict(zip(params, step.pull_back(slopes), strict=True))
     products = task_products(train_losses, model, direction, mode=mode, eps=eps)
     return Hypergradient(products, train, meta)
+
+
+def _weighted_step(
+    train_losses: LossFn,
+    model: nn.Module,
+    params: Mapping[str, nn.Parameter],
+    weights: Tensor | Callable[[TaskLosses], Tensor],
+) -> tuple[TaskLosses, list[Tensor | None]]:
+    """The training losses, and the gradient of their weighted sum."""
+    train = TaskLosses(losses_at(train_losses, model, params))
+    weights = weights if isinstance(weights, Tensor) else weights(train)
+    if weights.shape != (len(train),):
+        raise ValueError(f"weights has shape {list(weights.shape)}, expected [K] = [{len(train)}]: one per train loss")
+    return train, _gradients("train_losses", train, weights, list(params.values()))
 
 
 def chain_rule(function: Callable[[Tensor], Tensor], values: Tensor, gradient: Tensor) -> Tensor:
