@@ -36,6 +36,7 @@ ROWS: dict[str, tuple[str, dict[str, object], tuple[str, ...]]] = {
     "SAAL_w, shared step": ("SAALw", {"shared_step": True}, ("all",)),
     "SAAL_ew": ("SAALw", {}, HALF),
     "SAAL_ew, shared step": ("SAALw", {"shared_step": True}, HALF),
+    "SAAL_ew, shared step, fd": ("SAALw", {"shared_step": True, "mode": "fd"}, HALF),
     "IAL": ("IAL", {"primary": "seg"}, ()),
     "GCS": ("GCS", {"primary": "seg"}, ()),
     "OLAUX": ("OLAUX", {"primary": "seg"}, ()),
