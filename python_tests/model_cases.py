@@ -72,6 +72,7 @@ CASES = [
     ModelCase("small_dense", (3, 16, 24), {"width": 8}, own=True),
     ModelCase("swin_split", (3, 32, 48), {**TINY_SWIN, "window": 4}),
     ModelCase("swin_split", (2, 29, 21), {**TINY_SWIN, "window": 3, "patch": 2, "in_channels": 2}, FLAT, own=True),
+    ModelCase("transfer", (1, 12, 12), {"model": "small_conv", "model_options": {"size": 12}}),
     ModelCase("vgg16", (3, 64, 64), {"width": 4}, FLAT),
     ModelCase("vgg16", (3, 64, 64), {"width": 4, "task_norm": True}, FLAT, own=True),
 ]

@@ -1,6 +1,6 @@
 """How the loss after a virtual step depends on the weights of the tasks in that step."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,13 +19,18 @@ class Hypergradient:
     Attributes:
         gradient: [K] float64, the derivative of the meta loss by the weights; from `hyperjacobian` [M, K], a row for
             each of the M meta losses.
-        train: the training losses, at the model's parameters.
+        train: the training losses, at the model's parameters; None where the step's gradient was there already.
         meta: the meta losses, after the virtual step.
     """
 
     gradient: Tensor
-    train: TaskLosses
+    train: TaskLosses | None
     meta: TaskLosses
+
+    @property
+    def losses(self) -> list[TaskLosses]:
+        """The training losses, where they were computed, and the meta losses."""
+        return [self.meta] if self.train is None else [self.train, self.meta]
 
 
 def hypergradient(
@@ -33,11 +38,12 @@ def hypergradient(
     meta_losses: LossFn,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    weights: Tensor,
+    weights: Tensor | Callable[[TaskLosses], Tensor] | None,
     *,
     meta_weights: Callable[[TaskLosses], Tensor] | None = None,
     mode: str = "jvp",
     virtual_step: str = "own",
+    eps: float | None = None,
 ) -> Hypergradient:
     """The gradient of ``F(params'(w))`` by w: F the meta loss, ``params'`` the optimizer's step on ``sum_k w_k L_k``.
 
@@ -52,10 +58,13 @@ def hypergradient(
         meta_losses: ``() -> losses`` on other data, which calls `model`.
         model: the network.
         optimizer: the optimizer that trains it.
-        weights: w, [K].
+        weights: w, [K]; or the training losses -> w, where it goes by their names; or None: the gradient of the
+            weighted sum is what the parameters' ``.grad`` holds, from the backward pass of the real step. That saves a
+            forward and a backward pass on the training batch.
         meta_weights: the meta losses -> their weights [their number] in F; by default F is their sum.
         mode: see `task_products`.
         virtual_step: form of the step, see `VirtualStep`.
+        eps: of the finite difference along u, see `task_products`: 1 moves the parameters by u, lr v for descent.
 
     Returns:
         The gradient, not finite where a loss is not, and the losses.
@@ -67,7 +76,8 @@ def hypergradient(
     ahead = _Ahead(train_losses, meta_losses, model, optimizer, weights, virtual_step)
     importance = torch.ones_like(ahead.meta.values) if meta_weights is None else meta_weights(ahead.meta)
     direction = ahead.direction(ahead.meta.tensors, importance)
-    return Hypergradient(task_products(train_losses, model, direction, mode=mode), ahead.train, ahead.meta)
+    products = task_products(train_losses, model, direction, mode=mode, eps=eps)
+    return Hypergradient(products, ahead.train, ahead.meta)
 
 
 def hyperjacobian(
@@ -120,17 +130,17 @@ class _Ahead:
         meta_losses: LossFn,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        weights: Tensor,
+        weights: Tensor | Callable[[TaskLosses], Tensor] | None,
         virtual_step: str,
     ) -> None:
         params = trainable_parameters(model)
         self.names = list(params)
-        self.train = TaskLosses(losses_at(train_losses, model, params))
-        if weights.shape != (len(self.train),):
-            raise ValueError(
-                f"weights has shape {list(weights.shape)}, expected [K] = [{len(self.train)}]: one per train loss"
-            )
-        grads = weighted_gradient("train_losses", self.train.tensors, weights, list(params.values()))
+        self.train: TaskLosses | None = None
+        grads = [param.grad for param in params.values()]
+        if weights is not None:
+            self.train, grads = _weighted_step(train_losses, model, params, weights)
+        elif all(grad is None for grad in grads):
+            raise ValueError("no parameter of model has a .grad to share: call the method's backward first")
         self.step = VirtualStep(optimizer, list(params.values()), grads, form=virtual_step)
         self.params = [param.requires_grad_() for param in self.step.params]
         self.meta = TaskLosses(losses_at(meta_losses, model, dict(zip(params, self.params, strict=True))))
@@ -142,6 +152,20 @@ class _Ahead:
         """Along it, training loss k changes as the weighted sum of some meta losses does by weight k."""
         slopes = weighted_gradient("meta_losses", losses, importance, self.params, retain_graph=retain_graph)
         return dict(zip(self.names, self.step.pull_back(slopes), strict=True))
+
+
+def _weighted_step(
+    train_losses: LossFn,
+    model: nn.Module,
+    params: Mapping[str, nn.Parameter],
+    weights: Tensor | Callable[[TaskLosses], Tensor],
+) -> tuple[TaskLosses, list[Tensor | None]]:
+    """The training losses, and the gradient of their weighted sum."""
+    train = TaskLosses(losses_at(train_losses, model, params))
+    weights = weights if isinstance(weights, Tensor) else weights(train)
+    if weights.shape != (len(train),):
+        raise ValueError(f"weights has shape {list(weights.shape)}, expected [K] = [{len(train)}]: one per train loss")
+    return train, weighted_gradient("train_losses", train.tensors, weights, list(params.values()))
 
 
 def chain_rule(function: Callable[[Tensor], Tensor], values: Tensor, gradient: Tensor) -> Tensor:

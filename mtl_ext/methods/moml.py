@@ -97,7 +97,7 @@ class MOML(LossMethod):
             mode=self.mode,
             virtual_step=self.virtual_step,
         )
-        if self._skips(found.train) or self._skips(found.meta):
+        if any(self._skips(losses) for losses in found.losses):
             return
         rows = torch.stack([chain_rule(self._weights, self.logits, row) for row in found.gradient])
         norms = rows.norm(dim=1, keepdim=True)

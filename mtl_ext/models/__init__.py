@@ -15,6 +15,7 @@ from mtl_ext.models.small_conv import small_conv
 from mtl_ext.models.small_dense import small_dense
 from mtl_ext.models.split import deeplab, resnet_split
 from mtl_ext.models.swin import Swin, swin_split
+from mtl_ext.models.transfer import transfer
 from mtl_ext.models.vgg import VGG16, vgg16
 
 MODELS: dict[str, Callable[..., Architecture]] = {
@@ -27,6 +28,7 @@ MODELS: dict[str, Callable[..., Architecture]] = {
     "small_conv": small_conv,
     "small_dense": small_dense,
     "swin_split": swin_split,
+    "transfer": transfer,
     "vgg16": vgg16,
 }
 
@@ -52,5 +54,6 @@ __all__ = [
     "small_conv",
     "small_dense",
     "swin_split",
+    "transfer",
     "vgg16",
 ]
