@@ -78,9 +78,9 @@ TESTS: tuple[tuple[str, Callable[[], Test]], ...] = (
         lambda: _age_in_order,
     ),
     (f"Δ_MTL of Vanilla + DGR at most {100 * SIMILAR:.1f} points below each of theirs.", lambda: _as_good),
-    ("every method gains, and IMTL + DGR is best, in both architectures.", lambda: _all_gain("IMTL", NYUV2)),
+    ("every method gains, and IMTL + DGR is best, in every architecture.", lambda: _all_gain("IMTL", NYUV2)),
     (
-        "all methods but at most DWA gain, and CAGrad + DGR is best, in both architectures.",
+        "all methods but at most DWA gain, and CAGrad + DGR is best, in every architecture.",
         lambda: _all_gain("CAGrad", CITYSCAPES, spared="DWA"),
     ),
     ("the gain with three dummies grows from one to two to three tasks, in every experiment.", lambda: _more_tasks),
@@ -112,10 +112,6 @@ def _listed(values: Mapping[str, Spread]) -> str:
 
 def _one(o: Outcomes, table: str) -> PartOutcomes:
     return o.published(table)[0]
-
-
-def _complete(part: PartOutcomes, rows: Sequence[str]) -> None:
-    part.seeds(*rows)
 
 
 def _pooled(parts: Sequence[PartOutcomes]) -> dict[str, Spread]:
@@ -236,7 +232,7 @@ def _figure_2(o: Outcomes) -> Finding:
         raise NotTestableError("SAM and PTA did not run.")
     part = parts[0]
     methods = [method for method in COMPARED if method in part.part.methods]
-    _complete(part, [*methods, *(added(method, what) for method in methods for what in ADDED)])
+    part.seeds(*methods, *(added(method, what) for method in methods for what in ADDED))
     gains = {what: [part.gain(added(method, what), method) for method in methods] for what in ADDED}
     means = {what: statistics.fmean(gain.mean for gain in values) for what, values in gains.items()}
     wins = sum(all(gains["DGR"][i].mean > gains[what][i].mean for what in ("SAM", "PTA")) for i in range(len(methods)))
@@ -301,7 +297,8 @@ def _as_good(o: Outcomes) -> Finding:
         others = [method for method in ("DWA", "Uncertainty", "PCGrad") if part.has(WITH_DGR, method)]
         differences = {method: part.gain(WITH_DGR, method) for method in others}
         holds += [difference.mean >= -SIMILAR for difference in differences.values()]
-        listed.append(f"{part.part.title}: DGR against {_listed(differences)}")
+        if differences:
+            listed.append(f"{part.part.title}: DGR against {_listed(differences)}")
     if not holds:
         raise NotTestableError("DWA, Uncertainty and PCGrad did not run.")
     return Finding(all(holds), "; ".join(listed))
@@ -343,7 +340,7 @@ def _single_task(o: Outcomes) -> Finding:
     }
     if any(not value.values for value in values.values()):
         raise NotTestableError(f"{part.part.title}: runs are missing.")
-    listed = ", ".join(f"d = {count}: {value.text(2)} {value.detail(2)}" for count, value in values.items())
+    listed = ", ".join(f"d = {n}: {f'{value.text(2)} {value.detail(2)}'.strip()}" for n, value in values.items())
     return Finding(values[3].mean > values[0].mean, f"{column.metric} with {listed}")
 
 

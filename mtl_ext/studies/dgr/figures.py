@@ -21,12 +21,11 @@ def gains_figure(parts: Sequence[PartOutcomes]) -> "Figure":
     """Every method without (grey) and with DGR (blue where better, red where worse), a panel per experiment."""
     from matplotlib.figure import Figure
 
-    shown = [part for part in parts if part.pairs]
-    across = min(COLUMNS, len(shown))
-    down = -(-len(shown) // across)
-    tallest = max(len(part.pairs) for part in shown)
-    figure = Figure(figsize=(1.2 + 3.9 * across, (1.1 + 0.34 * tallest) * down), layout="constrained")
-    axes = figure.subplots(down, across, squeeze=False).flatten()
+    # The longest first, so that a row's panels are of about one height.
+    shown = sorted((part for part in parts if part.pairs), key=lambda part: -len(part.pairs))
+    heights = [1.0 + 0.34 * len(part.pairs) for part in shown[::COLUMNS]]
+    figure = Figure(figsize=(12.5, sum(heights)), layout="constrained")
+    axes = figure.subplots(len(heights), COLUMNS, height_ratios=heights, squeeze=False).flatten()
     for axis, part in zip(axes, shown, strict=False):
         _draw_gains(axis, part)
     for axis in axes[len(shown) :]:
@@ -39,7 +38,7 @@ def comparators_figure(part: PartOutcomes) -> "Figure":
     from matplotlib.figure import Figure
 
     methods = [method for method in COMPARED if part.has(method)]
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
     axis = figure.subplots()
     colours = {"alone": "#c4c8ce", "SAM": COLOURS[2], "PTA": COLOURS[1], "DGR": COLOURS[0]}
     for k, (what, colour) in enumerate(colours.items()):
@@ -67,7 +66,7 @@ def dummies_figure(parts: Sequence[PartOutcomes]) -> "Figure":
     """Table 4(a): what DGR adds by number of tasks, a line per number of dummies; small marks are seeds."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(1.2 + 4.4 * len(parts), 3.3), layout="constrained")
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
     axes = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
     for axis, part in zip(axes, parts, strict=True):
         sizes = list(range(1, len(part.part.tasks) + 1))

@@ -70,9 +70,8 @@ class PartOutcomes:
         return common
 
     def value(self, row: str, column: Column) -> Spread:
-        """A metric; with ``single(...)`` rows of another experiment's, too."""
-        runs = self.runs[row] if row in self.runs else self.singles.get(row, {})
-        return spread([measures[column.task][column.metric] for _, measures in sorted(runs.items())])
+        """A metric; of single-task rows also where they are another experiment's."""
+        return spread([measures[column.task][column.metric] for _, measures in sorted(self._runs(row).items())])
 
     def delta(self, row: str) -> Spread:
         """Delta_MTL of a row: against its tasks, each trained alone with the same seed."""
@@ -125,13 +124,17 @@ class PartOutcomes:
         return spread([what(entry, task) for _, entry in sorted(found.items())])
 
     def _common(self, rows: Sequence[str]) -> list[int]:
-        wanted = [self.runs[row] if row in self.runs else self.singles.get(row, {}) for row in rows]
+        wanted = [self._runs(row) for row in rows]
         tasks = {task for runs in wanted for measures in list(runs.values())[:1] for task in measures}
         wanted += [self.singles.get(single(task), {}) for task in tasks]
         return sorted(set.intersection(*map(set, wanted))) if wanted else []
 
     def _measures(self, row: str, seed: int) -> Measures:
-        return (self.runs[row] if row in self.runs else self.singles[row])[seed]
+        return self._runs(row)[seed]
+
+    def _runs(self, row: str) -> Mapping[int, Measures]:
+        group = self.singles if row in map(single, self.part.tasks) else self.runs
+        return group.get(row, {})
 
     def _delta(self, row: str, seed: int) -> float:
         measures = self._measures(row, seed)

@@ -15,7 +15,10 @@ from mtl_ext.studies.published import published_table
 from mtl_ext.studies.recipe import Recipe
 from mtl_ext.studies.study import Material
 
-AGES = ("0-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60+")
+CLASS_NAMES = {
+    "age": ("0-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60+"),
+    "gender": ("male", "female"),
+}
 NUMBERS = {
     "table_1": "Table 1",
     "table_2_split": "Table 2, left",
@@ -115,7 +118,7 @@ def _comparators(parts: Sequence[PartOutcomes]) -> list[Section]:
     for part in parts:
         if part.part.added:
             caption = f"Figure 2. {part.part.title}. Bars: mean over seeds; dots: single seeds."
-            figure = Figure(svg(figures.comparators_figure(part)), caption)
+            figure = Figure(svg(figures.comparators_figure(part)), caption, largest=900)
             found.append(Section("Against SAM and PTA", [figure, tables.comparators_table(part)]))
     return found
 
@@ -175,8 +178,8 @@ def _planes(part: PartOutcomes) -> list[Block]:
         "Figure 3(b). The features of test samples in the plane by t-SNE (first seed), coloured by the classes of each "
         "task. Distances between clusters mean nothing."
     )
-    figure = tsne_figure(embeddings, ordered=("age",), class_names={"age": AGES})
-    return [Figure(svg(figure), caption, 700)]
+    figure = tsne_figure(embeddings, ordered=("age",), class_names=CLASS_NAMES)
+    return [Figure(svg(figure), caption, 600, largest=760)]
 
 
 def _runtime(outcomes: Outcomes) -> list[Section]:

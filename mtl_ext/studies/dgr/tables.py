@@ -11,6 +11,8 @@ from mtl_ext.studies.dgr.representation import Representation
 from mtl_ext.studies.published import DELTA, PublishedTable, delta_contradictions, published_table
 from mtl_ext.studies.spread import Spread
 
+# Changes up to this, a tenth of a percent or of a point, have no colour.
+LEAST = 0.001
 # Rows of the paper's Table 4(c) for networks that are experiments of their own here.
 PAPER_ROWS = {"MTAN": {VANILLA: "MTAN", added(VANILLA): added("MTAN")}}
 
@@ -38,9 +40,9 @@ def methods_table(outcomes: PartOutcomes, number: str) -> Table:
     better = {True: "more is better", False: "less is better"}
     heads = [f"{column.name} ({better[column.higher_is_better]})" for column in columns]
     caption = (
-        f"{number}. {part.title}: mean over {part.recipe.seeds} seeds ± deviation, test split. {DELTA} is the mean "
-        "change over tasks against each task trained alone with the same seed; the gain is that of a row + DGR minus "
-        "that of its base, in points. Blue: DGR is better than the base, red: worse; pale: the seeds do not agree."
+        f"{number}. {part.title}: mean over seeds ± deviation, test split. {DELTA} is the mean change over tasks "
+        "against each task trained alone with the same seed; the gain is that of a row + DGR minus that of its base, "
+        "in points. Blue: DGR is better than the base by more than 0.1, red: worse; pale: the seeds do not agree."
     )
     paper_heads = [f"paper: {DELTA}, %", "paper: gain, points"] if paper else []
     if paper and delta_contradictions(paper):
@@ -135,7 +137,8 @@ def accuracies_table(outcomes: PartOutcomes) -> Table:
         for task in outcomes.part.tasks:
             accuracy = outcomes.of_representation(row, Representation.mean_accuracy, task)
             distance = outcomes.of_representation(row, Representation.classifier_spread, task)
-            cells.append(Cell(accuracy.text(1), "", f"{accuracy.detail(1)}; apart {distance.text(1)}", accuracy.mean))
+            details = "; ".join(text for text in (accuracy.detail(1), f"apart {distance.text(1)}") if text)
+            cells.append(Cell(accuracy.text(1), "", details, accuracy.mean))
         rows.append(cells)
     caption = (
         "Mean accuracy of a decision tree, an SVM and k nearest neighbours on the frozen encoder's features, in "
@@ -224,6 +227,6 @@ def _paper_row(row: str, name: str) -> str:
 
 
 def _tone(change: Spread | None) -> str:
-    if change is None or not change.mean or change.mean != change.mean:
+    if change is None or not abs(change.mean) > LEAST:
         return ""
     return ("better" if change.mean > 0 else "worse") + ("" if change.agree else "-hint")
