@@ -406,6 +406,14 @@ def test_the_paper_is_beside_our_numbers_on_its_data():
     assert ours["Vanilla"]["Δ_MTL"].mean == pytest.approx(0.1) and ours["Single"]["age acc %"].mean == 50
 
 
+def test_step_times_are_of_the_tasks_together_or_of_the_one_task():
+    times = {"Vanilla": 1.0, "Vanilla + DGR": 1.5, "Single age": 0.4, "d = 1 (age)": 0.5, "Vanilla (age, gender)": 0.7}
+    table = tables.runtime_table(part_of({}, step_times=times))
+    assert [row[0] for row in table.rows] == ["Vanilla", "Vanilla + DGR"] and "relative to Vanilla" in table.caption
+    table = tables.runtime_table(part_of({}, "one_task", step_times={"Single left": 1.0, "d = 3 (left)": 1.2}))
+    assert [row[0] for row in table.rows] == ["Single left", "d = 3 (left)"] and "without DGR" in table.caption
+
+
 def test_the_command_line_names_the_study(capsys):
     assert main(["study", "dgr", "--preset", "full"]) == 1
     assert (

@@ -165,16 +165,18 @@ def decisions_table(outcomes: Outcomes, decisions: Mapping[str, Decision]) -> Ta
 
 
 def runtime_table(outcomes: PartOutcomes) -> Table:
-    """Step times relative to Vanilla, the fastest first."""
-    times = {
-        row: time for row, time in outcomes.step_times.items() if not row.startswith(("Single", "d =", "Vanilla ("))
-    }
+    """Step times relative to the same without DGR, the fastest first; of several tasks those trained together."""
+    times = dict(outcomes.step_times)
+    if VANILLA in times:
+        left_out = ("Single", "d =", f"{VANILLA} (")
+        times = {row: time for row, time in times.items() if not row.startswith(left_out)}
     longest = max(times.values())
     rows: list[list[Cell | str]] = [
         [row, Cell(f"{time:.2f}", order=time), Cell("█" * max(1, round(24 * time / longest)), "bar")]
         for row, time in sorted(times.items(), key=lambda item: item[1])
     ]
-    caption = f"{outcomes.part.title}: time of a training step relative to Vanilla, measured in turns on this machine."
+    unit = VANILLA if VANILLA in times else "training without DGR"
+    caption = f"{outcomes.part.title}: time of a training step relative to {unit}, measured in turns on this machine."
     return Table(("Row", "Relative time", ""), rows, caption)
 
 
