@@ -13,6 +13,7 @@ from mtl_ext.cli.study import choose_recipe
 from mtl_ext.representation import CLASSIFIERS, Encoded
 from mtl_ext.studies import DGRStudy, load_recipe, recipe_names, report_folder
 from mtl_ext.studies.changes import Column
+from mtl_ext.studies.choice import Decision
 from mtl_ext.studies.claims import NotTestableError, Verdict, judge
 from mtl_ext.studies.dgr import tables
 from mtl_ext.studies.dgr.claims import claims
@@ -20,6 +21,7 @@ from mtl_ext.studies.dgr.outcomes import Outcomes, PartOutcomes
 from mtl_ext.studies.dgr.protocol import METHODS, added, make_parts, single, subset_row, subsets
 from mtl_ext.studies.dgr.representation import Representation, class_order, silhouette
 from mtl_ext.studies.published import published_claims, published_table
+from mtl_ext.studies.spread import spread
 from mtl_ext.studies.study import read_description
 
 TASKS = ("age", "gender", "ethnicity")
@@ -404,6 +406,13 @@ def test_the_paper_is_beside_our_numbers_on_its_data():
     ours = tables.beside_numbers(part)
     assert list(ours) == ["Single", "Vanilla", "Vanilla + DGR"]
     assert ours["Vanilla"]["Δ_MTL"].mean == pytest.approx(0.1) and ours["Single"]["age acc %"].mean == 50
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"), [((0.1, 0.2), True), ((0.3, -0.1), False), ((-0.1, -0.2), False), ((0.1,), False)]
+)
+def test_a_strength_is_clear_if_every_seed_gains(scores, expected):
+    assert tables.is_clear(Decision("λ = 0.1", 0.1, {"λ = 0.1": spread(scores)})) == expected
 
 
 def test_step_times_are_of_the_tasks_together_or_of_the_one_task():

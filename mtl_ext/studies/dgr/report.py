@@ -78,6 +78,13 @@ def _lead(
             f"Δ_MTL; the median gain is {middle:+.2f} points. With every seed it is better in {settled[1]} pairs and "
             f"worse in {settled[-1]}."
         )
+    if material.decisions:
+        clear = sum(tables.is_clear(decision) for decision in material.decisions.values())
+        lead.append(
+            f"Held-out data, which choose how strong DGR is, ask for it clearly, with every seed, in {clear} of "
+            f"{len(material.decisions)} choices. Where they do not, DGR may do nothing, or harm by a strength that "
+            "chance chose."
+        )
     lead += recipe.notes[:1]
     if material.done < material.planned:
         lead.append(f"Unfinished: {material.done} of {material.planned} runs are done, and the numbers are of those.")
