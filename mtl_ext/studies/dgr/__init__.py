@@ -29,7 +29,7 @@ class DGRStudy(Study):
         "  eight methods with and without DGR; SAM and PTA; dummies, tasks, Swin; quality of representations"
     )
     examples = (
-        "mtl-ext study dgr --preset quick                                      20 minutes on two cores",
+        "mtl-ext study dgr --preset quick                                      15 minutes on two cores",
         "mtl-ext study dgr --preset full --data utkface --root data/utkface --device cuda --workers 1",
     )
 
