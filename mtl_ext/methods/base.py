@@ -165,6 +165,11 @@ class Method(nn.Module):
     def end_epoch(self) -> None:
         """Tells the method that an epoch is over; some go by epochs."""
 
+    @property
+    def logged(self) -> dict[str, float]:
+        """Numbers of the last step, by name, that are worth a log besides losses and weights; reading them waits."""
+        return {}
+
     def check(self) -> None:
         """Waits for the verdict on the last call's gradients and raises it; only CUDA defers it.
 
