@@ -20,11 +20,13 @@ class Choice:
             measured against, and may be none of the candidates.
         values: row -> the value that it tries.
         seeds: runs per row.
+        tasks: those whose metrics count; none: all.
     """
 
     rows: Mapping[str, TrainConfig]
     values: Mapping[str, Any]
     seeds: int
+    tasks: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ def decide(choice: Choice, columns: Sequence[Column], records: Sequence[RunRecor
         return None
     finished = {(record.row, record.seed): record.val for record in records if record.failure is None}
     first = next(iter(choice.rows))
+    columns = [column for column in columns if column.task in (choice.tasks or [column.task])]
     scores = {}
     for row in choice.rows:
         seeds = [seed for seed in range(choice.seeds) if (row, seed) in finished and (first, seed) in finished]
