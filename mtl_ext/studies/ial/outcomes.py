@@ -103,7 +103,9 @@ class Outcomes:
 
     def change(self, name: str, task: str, reference: str = SINGLE) -> Spread:
         """Relative change of a task's metric against another row with the same seed, positive where better."""
-        return spread([self._change(name, reference, seed, task, task) for seed in self.seeds(name, reference, tasks=[task])])
+        return spread(
+            [self._change(name, reference, seed, task, task) for seed in self.seeds(name, reference, tasks=[task])]
+        )
 
     def delta(self, name: str, reference: str = SINGLE, without: Sequence[str] = ()) -> Spread:
         """Delta_MTL: the mean change of the primary tasks, but for some."""

@@ -89,7 +89,9 @@ class Protocol:
                 raise ValueError(f"methods has {name!r}, expected names out of {', '.join(known)}")
         for name in recipe.experiments:
             if name not in EXPERIMENTS:
-                raise ValueError(f"recipe {recipe.name!r} has the experiment {name!r}, expected {', '.join(EXPERIMENTS)}")
+                raise ValueError(
+                    f"recipe {recipe.name!r} has the experiment {name!r}, expected {', '.join(EXPERIMENTS)}"
+                )
         self.recipe = recipe
         self.methods = methods
         self.recipes = {name: recipe.experiment(name) for name in recipe.experiments}
@@ -123,11 +125,17 @@ class Protocol:
         make = self._maker(experiment, chosen)
         if experiment == "noisy":
             return self._noisy(make)
-        rows = {row_name(SINGLE, task): self._config(experiment, "EW", tasks=(task,)) for task in self.primary(experiment)}
+        rows = {
+            row_name(SINGLE, task): self._config(experiment, "EW", tasks=(task,)) for task in self.primary(experiment)
+        }
         return {**rows, **self._both_settings(experiment, make)}
 
     def _both_settings(
-        self, experiment: str, make: Callable[..., TrainConfig], rename: Callable[[str], str] = str, only: Sequence[str] = ()
+        self,
+        experiment: str,
+        make: Callable[..., TrainConfig],
+        rename: Callable[[str], str] = str,
+        only: Sequence[str] = (),
     ) -> dict[str, TrainConfig]:
         """The rows of both settings, or only some of them."""
         normal, auxiliary = (
