@@ -20,6 +20,9 @@ class AuxiliaryMethod(GramMethod):
         reduction: see `Method`.
         weight_heads: see `GradMethod`.
         nonfinite: see `Method`.
+
+    Attributes:
+        keys: names or indices of the last step's losses, in order.
     """
 
     def __init__(

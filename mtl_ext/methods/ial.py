@@ -128,7 +128,7 @@ class IAL(AuxiliaryMethod):
             "sigma": self.sigma,
             "norm": self.norms,
             "decoder_weight": self.decoder_weights,
-            "zero_share": self.epoch_zeros.sum / self.epoch_zeros.count,
+            "zero_share": self.epoch_zeros.sum / self.epoch_zeros.count.clamp(min=1.0),
         }
         rows = {name: values.tolist() for name, values in columns.items()}
         return {f"{name}/{key}": row[k] for name, row in rows.items() for k, key in enumerate(self.keys)}
