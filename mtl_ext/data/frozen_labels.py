@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -85,7 +87,11 @@ def write_pseudo_labels(
         image, _ = train.load(name)
         arrays = _file_arrays(networks, prepare(image)[None])
         path = Path(root) / "pseudo" / train.name / f"{name}.npz"
-        write_atomically(path, lambda file, arrays=arrays: np.savez_compressed(file, allow_pickle=False, **arrays))
+        write_atomically(path, partial(_save, arrays))
+
+
+def _save(arrays: dict[str, np.ndarray], file: IO[bytes]) -> None:
+    np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def _file_arrays(networks: FrozenNetworks, image: Tensor) -> dict[str, np.ndarray]:

@@ -48,7 +48,8 @@ def train_foreign_network(inputs: Tensor, semantics: Tensor) -> nn.Module:
         for _ in range(STEPS):
             index = torch.randint(len(inputs), (BATCH,))
             optimizer.zero_grad()
-            functional.cross_entropy(network(inputs[index]), semantics[index], weight).backward()
+            loss = functional.cross_entropy(network(inputs[index]), semantics[index], weight)
+            torch.autograd.backward(loss)
             optimizer.step()
     return network.eval().requires_grad_(False)
 
@@ -68,7 +69,7 @@ def foreign_labels(network: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
         classifier=lambda images: network(images).softmax(dim=1).mean(dim=(2, 3)).log(),
         dense_classifier=lambda images: shares(images).log(),
     )
-    batches = [networks.labels(chunk) for chunk in inputs.split(64)]
+    batches = [networks.labels(chunk) for chunk in torch.split(inputs, 64)]
     labels = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
     segments = labels["pseudo_segmentation"]
     labels["pseudo_segmentation"] = torch.where(segments < STUFF, PSEUDO_IGNORE, segments)

@@ -18,12 +18,12 @@ __all__ = ["IALStudy"]
 
 
 class IALStudy(Study):
-    """Every task primary in turn, without and with noisy tasks, IAL's ablations, and domains with inputs of their own."""
+    """Every task primary in turn, without and with noisy tasks; IAL's ablations; domains with inputs of their own."""
 
     name = "ial"
     summary = (
-        "Li et al., Unprejudiced Training Auxiliary Tasks Makes Primary Better (IAL): 18 methods, every task primary in\n"
-        "  turn, noisy auxiliary tasks, ablations"
+        "Li et al., Unprejudiced Training Auxiliary Tasks Makes Primary Better (IAL):\n"
+        "  18 methods with every task primary in turn, noisy auxiliary tasks, ablations"
     )
     examples = (
         "mtl-ext study ial --preset quick                                      15 minutes on two cores",
@@ -70,7 +70,7 @@ class IALStudy(Study):
             name: list(results.records) for name, results in material.results.items()
         }
         singles = [record for record in records.get("plain", []) if record.row.startswith(f"{SINGLE} [")]
-        groups = {
+        groups: dict[str, dict[str, list[RunRecord]]] = {
             "plain": {name: records[name] for name in ("plain", "ablations") if name in records},
             "noisy": {"plain": singles, "noisy": records.get("noisy", [])},
             "domains": {"domains": records.get("domains", [])},

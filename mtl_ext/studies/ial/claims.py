@@ -125,7 +125,7 @@ def criteria() -> list[Criterion]:
         ),
         Criterion("Uncertainty improves", "IAL above RTS, EGN, Cos. and fixed weights", _indicators, NYUV2),
         Criterion("these tasks always achieve", "sigma at the end, for each task", _lower_as_primary),
-        Criterion("In our experiments, these weights", f"f(σ) at most {LARGE_WEIGHT} in any run", _weights_below),
+        Criterion("In our experiments, these weights", f"f(sigma) at most {LARGE_WEIGHT} in any run", _weights_below),
     ]
 
 
@@ -136,7 +136,7 @@ def claims(about: Sequence[str]) -> list[Claim[Evidence]]:
         about: the paper's names of the data that the recipe's stand for.
     """
     starts = criteria()
-    found = []
+    found: list[Claim[Evidence]] = []
     for said in published_claims("ial"):
         (criterion,) = [entry for entry in starts if said.text.startswith(entry.start)]
         doubt = f" The paper's own numbers contradict it: {said.against}." if said.against else ""
@@ -402,18 +402,16 @@ def _partial(e: Evidence) -> Finding:
 
 def _broken_uncertainty(e: Evidence) -> Finding:
     o = _plain(e)
-    ends: dict[str, dict[str, list[float]]] = {"sigma": {}, "weight": {}}
+    found = []
     for name in (OURS, fixed_head(OURS)):
-        row = row_name(name, e.ablated)
-        for seed in o.seeds(name, tasks=[e.ablated]):
-            sigma = o.log(row, seed)[f"sigma/{e.broken}"]
-            ends["sigma"].setdefault(name, []).append(float(sigma[-1]))
-            ends["weight"].setdefault(name, []).append(float(encoder_weight(sigma).mean()))
-    means = {kind: {name: float(np.mean(values)) for name, values in group.items()} for kind, group in ends.items()}
-    (sigma, fixed_sigma), (weight, fixed_weight) = (list(group.values()) for group in means.values())
+        seeds = o.seeds(name, tasks=[e.ablated])
+        curves = [o.log(row_name(name, e.ablated), seed)[f"sigma/{e.broken}"] for seed in seeds]
+        ends, weights = ([float(curve[-1]) for curve in curves], [float(encoder_weight(c).mean()) for c in curves])
+        found.append((float(np.mean(ends)), float(np.mean(weights))))
+    (sigma, weight), (fixed_sigma, fixed_weight) = found
     numbers = (
-        f"{e.broken} with {e.ablated} primary: sigma at the end {sigma:.2f}, with a frozen head {fixed_sigma:.2f}; mean "
-        f"weight f(σ) {weight:.3f}, with a frozen head {fixed_weight:.3f}"
+        f"{e.broken} with {e.ablated} primary: sigma at the end {sigma:.2f}, with a frozen head {fixed_sigma:.2f}; "
+        f"mean weight f(sigma) {weight:.3f}, with a frozen head {fixed_weight:.3f}"
     )
     return Finding(fixed_sigma > sigma and fixed_weight < weight, numbers)
 
@@ -441,7 +439,7 @@ def _lower_as_primary(e: Evidence) -> Finding:
 
 def _weights_below(e: Evidence) -> Finding:
     o = _plain(e)
-    largest = {}
+    largest: dict[str, float] = {}
     for primary in o.primary:
         row = row_name(OURS, primary)
         for seed in o.seeds(OURS):
@@ -451,4 +449,4 @@ def _weights_below(e: Evidence) -> Finding:
                     top = float(encoder_weight(steps[f"sigma/{task}"]).max())
                     largest[task] = max(largest.get(task, 0.0), top)
     listed = ", ".join(f"{task} {value:.2f}" for task, value in largest.items())
-    return Finding(all(value <= LARGE_WEIGHT for value in largest.values()), f"largest f(σ): {listed}")
+    return Finding(all(value <= LARGE_WEIGHT for value in largest.values()), f"largest f(sigma): {listed}")

@@ -97,7 +97,9 @@ def training_figure(outcomes: Outcomes, name: str = OURS) -> "Figure":
         grid[0, column].set_title(f"{primary} primary", fontsize=10, loc="left")
         grid[2, column].set_xlabel("training step")
     for axis, label in zip(
-        grid[:, 0], ("decoder weight 1 / (2σ²)", "encoder weight f(σ)", "norm of ∇L at the features"), strict=True
+        grid[:, 0],
+        (r"decoder weight $1 / 2\sigma^2$", r"encoder weight $f(\sigma)$", "norm of ∇L at the features"),
+        strict=True,
     ):
         axis.set_ylabel(label)
     grid[1, 0].set_ylim(-0.03, 1.05)
@@ -117,7 +119,11 @@ def broken_figure(outcomes: Outcomes, ablated: str, broken: str) -> "Figure":
 
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     axes = figure.subplots(1, 3, squeeze=False)[0]
-    titles = (f"σ of {broken} (auxiliary)", f"σ of {ablated} (primary)", f"encoder weight f(σ) of {broken}")
+    titles = (
+        rf"$\sigma$ of {broken} (auxiliary)",
+        rf"$\sigma$ of {ablated} (primary)",
+        rf"encoder weight $f(\sigma)$ of {broken}",
+    )
     for name, colour in ((OURS, COLOURS[0]), (fixed_head(OURS), COLOURS[3])):
         label = "trained head" if name == OURS else "frozen head"
         steps, sigma = mean_curve(outcomes, row_name(name, ablated), f"sigma/{broken}")

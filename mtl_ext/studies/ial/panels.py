@@ -125,7 +125,8 @@ def _outcome(model: Architecture, task: Task, image: Tensor, target: Tensor) -> 
     """A prediction as a picture: classes [H, W] uint8, values [H, W] or directions [H, W, 3] float16."""
     output = model(image)[task.name]
     if target.dim() == 3:
-        return output[0].argmax(dim=0).numpy().astype(np.uint8)
+        classes: np.ndarray = output[0].argmax(dim=0).numpy().astype(np.uint8)
+        return classes
     if target.shape[1] > 1:
         return _picture(functional.normalize(output, dim=1))
     marks = torch.isin(target, torch.tensor([0.0, 1.0, float(NO_CLASS)]))
@@ -140,7 +141,7 @@ def _truth(target: Tensor) -> np.ndarray:
 
 
 def _picture(values: Tensor) -> np.ndarray:
-    array = values[0].permute(1, 2, 0).numpy().astype(np.float16)
+    array: np.ndarray = values[0].permute(1, 2, 0).numpy().astype(np.float16)
     return array[..., 0] if array.shape[-1] == 1 else array
 
 

@@ -35,7 +35,7 @@ PSEUDO = (PSEUDO_SEGMENTATION, PSEUDO_CLASS, PSEUDO_TOKENS)
 # Weight of auxiliary tasks where it is fixed.
 FIXED = 0.1
 # Table VIII and Table XI, all tasks primary in turn: row -> options of IAL; a grid's weight joins the second kind.
-ENCODER = {
+ENCODER: dict[str, dict[str, Any]] = {
     "Grad.(Fix)": {"indicator": FIXED},
     "Uncer.": {"match_norms": False},
     "RTS": {"indicator": "training_speed"},
@@ -152,8 +152,7 @@ class Protocol:
         data_options = {**self.recipes["noisy"].train.get("data_options", {}), "pseudo_labels": True}
 
         def noisy(noise: Sequence[str]) -> Callable[..., TrainConfig]:
-            changes = {"tasks": (*tasks, *noise), "data_options": data_options}
-            return lambda *args: replace(make(*args), **changes)
+            return lambda *args: replace(make(*args), tasks=(*tasks, *noise), data_options=data_options)
 
         rows = self._both_settings("noisy", noisy((PSEUDO_SEGMENTATION, PSEUDO_CLASS)))
         tokens = self.option("noisy", "tokens")
@@ -187,7 +186,7 @@ class Protocol:
 
     def choices(self) -> dict[str, Choice]:
         """What held-out data are to choose: grids, for each primary task, and where Auto-λ starts."""
-        found = {}
+        found: dict[str, Choice] = {}
         for experiment in self.recipes:
             found |= self._initial(experiment)
         if "ablations" not in self.recipes:
@@ -222,9 +221,10 @@ class Protocol:
 
         def make(name: str, primary: str | None = None) -> TrainConfig:
             method = {**NORMAL, **AUXILIARY}[name]
-            changes = {"holdout": PUW_HOLDOUT} if name == "PUW" else {}
-            config = self._config(experiment, method, level="feature" if name == OURS else "parameter", **changes)
-            options = {} if primary is None else {"primary": primary}
+            config = self._config(experiment, method, level="feature" if name == OURS else "parameter")
+            if name == "PUW":
+                config = replace(config, holdout=PUW_HOLDOUT)
+            options: dict[str, Any] = {} if primary is None else {"primary": primary}
             if method == "AutoLambda" and initial is not None:
                 options["initial"] = initial
             return replace(config, method_options={**config.method_options, **options})

@@ -85,10 +85,11 @@ def _lead(protocol: Protocol, evidence: Evidence, judged: list[Judged[Evidence]]
     verdicts = [entry.verdict for entry in judged]
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict.value}" for verdict in Verdict)
     lead = [
-        "Li et al. train a network for one primary task at a time, with others as auxiliary tasks. Methods for that keep "
-        "the auxiliary tasks down; the paper says that this leaves them badly trained, trains every decoder impartially "
-        "instead (by uncertainty), and lets the encoder follow the primary task: impartial auxiliary learning (IAL). Here "
-        "every task is primary in turn, without and with noisy auxiliary tasks, against the paper's other methods.",
+        "Li et al. train a network for one primary task at a time, with others as auxiliary tasks. Methods for that "
+        "keep the auxiliary tasks down; the paper says that this leaves them badly trained, trains every decoder "
+        "impartially instead (by uncertainty), and lets the encoder follow the primary task: impartial auxiliary "
+        "learning (IAL). Here every task is primary in turn, without and with noisy auxiliary tasks, against the "
+        "paper's other methods.",
         f"Of {len(judged)} claims: {counts}.",
     ]
     for text, outcomes in (
@@ -119,16 +120,17 @@ def _deltas(outcomes: Outcomes, names: tuple[str, ...]) -> dict[str, Spread]:
 def _claims_caption(evidence: Evidence) -> str:
     count = len(evidence.all_seeds)
     return (
-        f"The verdict is that of the means over {count} seed{'s' if count > 1 else ''}; beside it, how many seeds show the "
-        "claim alone. A claim that one seed in three contradicts is not settled here, whatever its verdict."
+        f"The verdict is that of the means over {count} seed{'s' if count > 1 else ''}; beside it, how many seeds show "
+        "the claim alone. A claim that one seed in three contradicts is not settled here, whatever its verdict."
     )
 
 
 def _plain(protocol: Protocol, outcomes: Outcomes, panels: Panels) -> list[Section]:
     caption = (
-        f"Tables I and III. Setting Normal: one run for all tasks; Auxiliary ({', '.join(AUXILIARY)}): each task's value "
-        "is that of the run in which it is primary. Mean over seeds ± deviation on the test split. Blue and red: better "
-        "and worse than the single task with the same seed by more than 1%; pale: the seeds do not agree on that."
+        f"Tables I and III. Setting Normal: one run for all tasks; Auxiliary ({', '.join(AUXILIARY)}): each task's "
+        "value is that of the run in which it is primary. Mean over seeds ± deviation on the test split. Blue and red: "
+        "better and worse than the single task with the same seed by more than 1%; pale: the seeds do not agree on "
+        "that."
     )
     blocks: list[Block] = [
         Figure(
@@ -141,8 +143,8 @@ def _plain(protocol: Protocol, outcomes: Outcomes, panels: Panels) -> list[Secti
     found = [Section("Every task primary in turn", blocks)]
     if any(outcomes.has(name, UNIFORM) for name in AUXILIARY):
         text = (
-            "The paper's motive: tasks that are kept down as auxiliary ones are badly trained, and of little help. So: how "
-            "well are the auxiliary tasks trained, and does the primary task have anything of it?"
+            "The paper's motive: tasks that are kept down as auxiliary ones are badly trained, and of little help. So: "
+            "how well are the auxiliary tasks trained, and does the primary task have anything of it?"
         )
         found.append(Section("How well auxiliary tasks are trained", [Prose(text), tables.auxiliaries_table(outcomes)]))
     pictures = _panels(panels, "plain", outcomes)
@@ -163,9 +165,9 @@ def _panels(panels: Panels, experiment: str, outcomes: Outcomes) -> list[Block]:
 def _noisy(protocol: Protocol, outcomes: Outcomes, plain: Outcomes | None, panels: Panels) -> Section:
     names = [*METHODS, *map(with_tokens, METHODS)]
     caption = (
-        "Tables IV to VI. The same with noisy auxiliary tasks: segments above a score of 0.5 and soft classes of frozen "
-        "networks; “+ tokens”: with token labels as well. The paper's text says that its Table IV is without token labels, "
-        "while its best numbers are those that it explains by them."
+        "Tables IV to VI. The same with noisy auxiliary tasks: segments above a score of 0.5 and soft classes of "
+        "frozen networks; “+ tokens”: with token labels as well. The paper's text says that its Table IV is without "
+        "token labels, while its best numbers are those that it explains by them."
     )
     blocks: list[Block] = []
     if plain is not None:
@@ -193,16 +195,16 @@ def _ablations(protocol: Protocol, evidence: Evidence) -> Section:
         tables.benchmark_table(
             outcomes,
             eight,
-            "Table VIII. The encoder's two balances: gradient norms (Grad., with auxiliary weights of 0.1 or chosen from a "
-            "grid) and uncertainty (Uncer.). GS: one set of weights for everything from a grid. Grids are searched on "
-            "held-out training samples, for each primary task.",
+            "Table VIII. The encoder's two balances: gradient norms (Grad., with auxiliary weights of 0.1 or chosen "
+            "from a grid) and uncertainty (Uncer.). GS: one set of weights for everything from a grid. Grids are "
+            "searched on held-out training samples, for each primary task.",
         ),
         tables.primary_table(
             outcomes,
             nine,
             task,
-            f"Table IX. What weighs the decoders, with {task} primary: IAL with other weighting methods, and Auto-λ as it is "
-            "(partial) and with impartial decoders.",
+            f"Table IX. What weighs the decoders, with {task} primary: IAL with other weighting methods, and Auto-λ as "
+            "it is (partial) and with impartial decoders.",
         ),
         tables.benchmark_table(
             outcomes,
@@ -226,14 +228,14 @@ def _broken(protocol: Protocol, evidence: Evidence) -> Section:
         tables.benchmark_table(
             outcomes,
             rows,
-            f"Table X. (Fix): the head of {evidence.broken} keeps its initial parameters. In the paper's table, {DELTA} of "
-            f"these rows leaves the broken task out; here it is in it.",
+            f"Table X. (Fix): the head of {evidence.broken} keeps its initial parameters. In the paper's table, "
+            f"{DELTA} of these rows leaves the broken task out; here it is in it.",
         )
     ]
     if outcomes.has(fixed_head(OURS), tasks=[evidence.ablated]) and outcomes.has(OURS, tasks=[evidence.ablated]):
         caption = (
-            f"Fig. 13. {evidence.ablated} primary, {evidence.broken} auxiliary, mean over seeds: the uncertainties and the "
-            "weight that follows."
+            f"Fig. 13. {evidence.ablated} primary, {evidence.broken} auxiliary, mean over seeds: the uncertainties and "
+            "the weight that follows."
         )
         blocks.append(Figure(svg(figures.broken_figure(outcomes, evidence.ablated, evidence.broken)), caption, 900))
     chosen = [name for name in protocol.option("ablations", "paper", ()) if name == "table_10"]
@@ -252,23 +254,23 @@ def _training(evidence: Evidence) -> list[Section]:
         silent = ", ".join(f"{entry.task} (with {entry.primary} primary)" for entry in absent)
         text = "Every auxiliary task's encoder weight is above 0 in a part of every run."
         if absent:
-            text = f"Without any weight in the encoder, since σ is 1 or above from the start: {silent}."
+            text = f"Without any weight in the encoder, since sigma is 1 or above from the start: {silent}."
         blocks: list[Block] = [Prose(text), tables.presence_table(found)]
         if len(outcomes.primary) <= 5:
             caption = (
-                "Fig. 14. Rows: decoder weights, encoder weights (the primary task's is 1), gradient norms at the features; "
-                "mean over seeds, the primary task's line is thicker."
+                "Fig. 14. Rows: decoder weights, encoder weights (the primary task's is 1), gradient norms at the "
+                "features; mean over seeds, the primary task's line is thicker."
             )
             blocks.append(Figure(svg(figures.training_figure(outcomes)), caption, 900))
-        sections.append(Section(f"Weights, σ and norms over training{title}", blocks))
+        sections.append(Section(f"Weights, sigma and norms over training{title}", blocks))
     return sections
 
 
 def _domains(protocol: Protocol, outcomes: Outcomes) -> Section:
     caption = (
-        f"Table VII. Domains with inputs of their own, {len(outcomes.primary)} of which are primary in turn; Normal rows are "
-        f"one run for all domains, of which the same {len(outcomes.primary)} are shown. {DELTA} is the mean change against "
-        "single tasks."
+        f"Table VII. Domains with inputs of their own, {len(outcomes.primary)} of which are primary in turn; Normal "
+        f"rows are one run for all domains, of which the same {len(outcomes.primary)} are shown. {DELTA} is the mean "
+        "change against single tasks."
     )
     return Section(
         "Domains", [tables.benchmark_table(outcomes, METHODS, caption), *_beside(protocol, "domains", outcomes)]
@@ -277,10 +279,10 @@ def _domains(protocol: Protocol, outcomes: Outcomes) -> Section:
 
 def _runtime(protocol: Protocol, evidence: Evidence, outcomes: Outcomes) -> Section:
     text = (
-        "The papers disagree on what Auto-λ costs: IAL's Table II has 1.16, 1.14 and 1.11 times Uniform's hours for NYUv2, "
-        "Cityscapes and PASCAL-Context (and 1.16, 1.12, 1.05 for IAL), SAAL's Table 4 4.24 and 4.03 for the same method on "
-        "NYUv2 and Cityscapes. Auto-λ makes three more passes over other batches in every step; hours include loading "
-        "data and evaluation, which step times do not."
+        "The papers disagree on what Auto-λ costs: IAL's Table II has 1.16, 1.14 and 1.11 times Uniform's hours for "
+        "NYUv2, Cityscapes and PASCAL-Context (and 1.16, 1.12, 1.05 for IAL), SAAL's Table 4 4.24 and 4.03 for the "
+        "same method on NYUv2 and Cityscapes. Auto-λ makes three more passes over other batches in every step; hours "
+        "include loading data and evaluation, which step times do not."
     )
     table = tables.runtime_table(
         evidence.times, outcomes.primary, (SINGLE, *METHODS), protocol.recipe.options.get("about", ())

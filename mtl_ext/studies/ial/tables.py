@@ -82,8 +82,8 @@ def auxiliaries_table(outcomes: Outcomes) -> Table:
         shown.append(cells)
     heads = [text for primary in outcomes.primary for text in (f"{primary} as primary", "its auxiliary tasks")]
     caption = (
-        "Relative change in percent against Uniform with the same seed, positive where better: of each primary task, and "
-        "as a mean of the other tasks in the same runs."
+        "Relative change in percent against Uniform with the same seed, positive where better: of each primary task, "
+        "and as a mean of the other tasks in the same runs."
     )
     return Table(("Method", *heads), shown, caption)
 
@@ -135,14 +135,15 @@ def presence_table(found: Sequence[Presence]) -> Table:
         "Primary task",
         "Weight above 0",
         "First 0",
-        "Mean f(σ)",
-        "Largest f(σ)",
-        "σ at the end",
+        "Mean f(sigma)",
+        "Largest f(sigma)",
+        "sigma at the end",
         "Loss at the end",
     )
     caption = (
-        "Encoder weights f(σ) = min(1, relu(1 - σ)) of the auxiliary tasks under IAL, over the logged steps of all seeds. "
-        "σ² follows a task's loss: where a loss stays at 1 or above, σ passes 1 and the task is left out of the encoder."
+        "Encoder weights f(sigma) = min(1, relu(1 - sigma)) of the auxiliary tasks under IAL, over the logged steps of "
+        "all seeds. sigma² follows a task's loss: where a loss stays at 1 or above, sigma passes 1 and the task is "
+        "left out of the encoder."
     )
     return Table(heads, rows, caption)
 

@@ -36,7 +36,8 @@ class Presence:
 
 def encoder_weight(sigma: np.ndarray) -> np.ndarray:
     """Eq. 9 of the paper: f(sigma) = min(1, relu(1 - sigma))."""
-    return np.clip(1 - sigma, 0.0, 1.0)
+    weights: np.ndarray = np.clip(1 - sigma, 0.0, 1.0)
+    return weights
 
 
 def presences(outcomes: Outcomes, name: str = OURS) -> list[Presence]:
