@@ -61,10 +61,6 @@ class Outcomes:
         records = {name: [record for record in group if record.seed == seed] for name, group in self.records.items()}
         return Outcomes(self.all_columns, self.primary, records, self.out)
 
-    def is_auxiliary(self, name: str) -> bool:
-        """Whether a row has a run for each primary task."""
-        return name not in self.runs
-
     def seeds(self, *names: str, tasks: Sequence[str] = ()) -> list[int]:
         """The seeds that all runs of some rows have.
 
@@ -95,11 +91,11 @@ class Outcomes:
         """Measures of a row's run with a primary task; of the setting Normal, of its only run."""
         return self.runs[name if name in self.runs else row_name(name, primary)][seed].measures
 
-    def value(self, name: str, task: str) -> Spread:
-        """A task's metric, where it is primary."""
-        column = self.columns[task]
-        seeds = self.seeds(name, tasks=[task])
-        return spread([self.measures(name, seed, task)[task][column.metric] for seed in seeds])
+    def value(self, name: str, task: str, primary: str | None = None) -> Spread:
+        """A task's metric, where it is primary or where another is."""
+        run = primary or task
+        seeds = self.seeds(name, tasks=[run])
+        return spread([self.measures(name, seed, run)[task][self.columns[task].metric] for seed in seeds])
 
     def change(self, name: str, task: str, reference: str = SINGLE) -> Spread:
         """Relative change of a task's metric against another row with the same seed, positive where better."""

@@ -67,12 +67,18 @@ def fixed_head(method: str) -> str:
 class Protocol:
     """The rows of the experiments that a recipe has.
 
-    The recipe's options: ``tasks`` (trained; none: all of the data set), ``primary`` (those that are primary in turn;
-    none: ``tasks``), ``normal`` and ``auxiliary`` (the paper's names of the methods; none: all), ``tokens`` (those that
-    are also run with token labels), ``ablated`` (the primary task of Table IX and Fig. 13), ``broken`` (the task whose
-    head is frozen), ``grid`` (auxiliary weights to choose from), ``auto_lambda_initial`` (initial weights of Auto-λ to
-    choose from), ``holdout`` (share of the training samples that choices are made on), ``panels`` (test images that are
-    shown) and ``paper`` (which table of the paper stands beside an experiment).
+    The recipe's options, of all experiments or of one:
+
+    - ``about``, ``same_data``: which of the paper's data the recipe's stand for, and whether they are the paper's;
+      ``paper``: its tables that stand beside an experiment.
+    - ``tasks``: trained (none: all of the data set); ``primary``: primary in turn (none: ``tasks``).
+    - ``normal``, ``auxiliary``: the paper's names of the methods (none: all); ``tokens``: those that are also run with
+      token labels; ``single_epochs``: of single-task rows.
+    - ``ablated``: the primary task of Table IX, Figs. 12 and 13; ``broken``: the auxiliary task of these figures, whose
+      head is frozen.
+    - ``grid``: auxiliary weights to choose from; ``auto_lambda_initial``: initial weights of Auto-λ to choose from;
+      ``holdout``: share of the training samples that choices are made on.
+    - ``panels``: places of the test images that are shown.
 
     Args:
         recipe: how the study is run.
@@ -125,9 +131,11 @@ class Protocol:
         make = self._maker(experiment, chosen)
         if experiment == "noisy":
             return self._noisy(make)
-        rows = {
-            row_name(SINGLE, task): self._config(experiment, "EW", tasks=(task,)) for task in self.primary(experiment)
-        }
+        rows = {}
+        for task in self.primary(experiment):
+            single = self._config(experiment, "EW", tasks=(task,))
+            epochs = self.option(experiment, "single_epochs", single.epochs)
+            rows[row_name(SINGLE, task)] = replace(single, epochs=epochs)
         return {**rows, **self._both_settings(experiment, make)}
 
     def _both_settings(
@@ -223,7 +231,7 @@ class Protocol:
             method = {**NORMAL, **AUXILIARY}[name]
             config = self._config(experiment, method, level="feature" if name == OURS else "parameter")
             if name == "PUW":
-                config = replace(config, holdout=PUW_HOLDOUT)
+                config = _scored_every_epoch(config)
             options: dict[str, Any] = {} if primary is None else {"primary": primary}
             if method == "AutoLambda" and initial is not None:
                 options["initial"] = initial
@@ -249,6 +257,13 @@ class Protocol:
 
     def _weights(self, primary: str, weight: float) -> dict[str, list[float]]:
         return {"weights": [1.0 if task == primary else weight for task in self.tasks("ablations")]}
+
+
+def _scored_every_epoch(config: TrainConfig) -> TrainConfig:
+    """With validation data, and measures of them after every epoch, as PUW wants them."""
+    return replace(
+        config, holdout=config.holdout or PUW_HOLDOUT, eval_every=1, early_stop=config.early_stop * config.eval_every
+    )
 
 
 def choice_name(name: str, primary: str) -> str:

@@ -1,9 +1,10 @@
 """The report of the IAL study."""
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 
 from mtl_ext.report import Block, Bullets, Facts, Figure, Prose, Report, Section, svg
-from mtl_ext.studies.beside import OurNumbers, beside_table, contradictions_blocks
+from mtl_ext.studies.beside import beside_table, contradictions_blocks
 from mtl_ext.studies.choice import Decision
 from mtl_ext.studies.claims import Judged, Verdict, claims_table, judge
 from mtl_ext.studies.ial import figures, tables
@@ -30,20 +31,30 @@ from mtl_ext.studies.ial.protocol import (
 )
 from mtl_ext.studies.ial.training import presences
 from mtl_ext.studies.published import DELTA, published_table
+from mtl_ext.studies.runs import WARNINGS
 from mtl_ext.studies.spread import Spread
 from mtl_ext.studies.study import Material
 
 METHODS = (*NORMAL, *AUXILIARY)
-# The paper's names of rows that are called otherwise here.
-THEIR_NAMES = {
-    SINGLE: ("Single Task", "Single"),
-    "UW": ("Uncert.", "Uncer."),
-    fixed_head("UW"): ("Uncer. (Fix)",),
-    "Auto-λ": ("Auto-λ (partial)",),
-    OURS: ("IAL (w. Uncertainty)", "IAL (Uncer.)"),
-    DECODER_FIXED: ("Fixed",),
-    DECODER_GRID: ("Grid Search",),
-    "Grad.(Fix)": ("Fixed",),
+# Of Table VII.
+DOMAINS = 20
+OTHER_DATA = (
+    "The paper's numbers are of other data, so only relative changes stand beside them: the order of rows and the "
+    "signs may be compared."
+)
+# Table of the paper -> its name of a row -> ours, where that is another.
+OTHER_NAMES: dict[str, dict[str, str]] = {
+    "table_7": {"Uncert.": "UW"},
+    "table_8": {"Single Task": SINGLE},
+    "table_9": {
+        "Auto-λ (partial)": "Auto-λ",
+        UNIFORM: "w. Uniform",
+        "Fixed": DECODER_FIXED,
+        "Grid Search": DECODER_GRID,
+        "IAL (w. Uncertainty)": OURS,
+    },
+    "table_10": {"Single": SINGLE, "Uncer.": "UW", "Uncer. (Fix)": fixed_head("UW")},
+    "table_11": {"Single": SINGLE, "Fixed": "Grad.(Fix)", "IAL (Uncer.)": OURS},
 }
 
 
@@ -61,7 +72,7 @@ def build_report(protocol: Protocol, evidence: Evidence, material: Material) -> 
     panels = read_panels(material.out)
     sections = [Section("Claims of the paper", [claims_table(judged, _claims_caption(evidence))])]
     if evidence.plain is not None and evidence.plain.has(UNIFORM, SINGLE):
-        sections += _plain(protocol, evidence.plain, panels)
+        sections += _plain(protocol, evidence.plain, panels, (evidence.ablated, evidence.broken))
     if evidence.noisy is not None and evidence.noisy.has(UNIFORM, SINGLE):
         sections.append(_noisy(protocol, evidence.noisy, evidence.plain, panels))
     if evidence.plain is not None and "ablations" in evidence.plain.records and evidence.plain.has(UNIFORM, SINGLE):
@@ -125,7 +136,7 @@ def _claims_caption(evidence: Evidence) -> str:
     )
 
 
-def _plain(protocol: Protocol, outcomes: Outcomes, panels: Panels) -> list[Section]:
+def _plain(protocol: Protocol, outcomes: Outcomes, panels: Panels, tasks: tuple[str, str]) -> list[Section]:
     caption = (
         f"Tables I and III. Setting Normal: one run for all tasks; Auxiliary ({', '.join(AUXILIARY)}): each task's "
         "value is that of the run in which it is primary. Mean over seeds ± deviation on the test split. Blue and red: "
@@ -148,6 +159,12 @@ def _plain(protocol: Protocol, outcomes: Outcomes, panels: Panels) -> list[Secti
         )
         found.append(Section("How well auxiliary tasks are trained", [Prose(text), tables.auxiliaries_table(outcomes)]))
     pictures = _panels(panels, "plain", outcomes)
+    if ("worst", tasks[0], OURS) in panels:
+        caption = (
+            f"Fig. 12. The test images with the largest loss of {tasks[0]} where it is primary, and what the same "
+            f"network says of {tasks[1]} (seed 0)."
+        )
+        pictures.append(Figure(svg(figures.worst_figure(panels, tasks)), caption, 750))
     return [*found, Section("Predictions", pictures)] if pictures else found
 
 
@@ -228,8 +245,9 @@ def _broken(protocol: Protocol, evidence: Evidence) -> Section:
         tables.benchmark_table(
             outcomes,
             rows,
-            f"Table X. (Fix): the head of {evidence.broken} keeps its initial parameters. In the paper's table, "
-            f"{DELTA} of these rows leaves the broken task out; here it is in it.",
+            f"Table X. (Fix): the head of {evidence.broken} keeps its initial parameters. {DELTA} leaves this task "
+            "out, as in the paper's rows (Fix); in its other rows it is in.",
+            without=[evidence.broken],
         )
     ]
     if outcomes.has(fixed_head(OURS), tasks=[evidence.ablated]) and outcomes.has(OURS, tasks=[evidence.ablated]):
@@ -294,34 +312,42 @@ def _beside(protocol: Protocol, experiment: str, outcomes: Outcomes) -> list[Blo
     return _beside_tables(outcomes, protocol.option(experiment, "paper", ()), protocol)
 
 
-def _beside_tables(outcomes: Outcomes, names: list[str], protocol: Protocol) -> list[Block]:
-    """Tables of the paper with ours behind; metrics only where they are the same as the paper's."""
-    blocks: list[Block] = []
+def _beside_tables(outcomes: Outcomes, names: Sequence[str], protocol: Protocol) -> list[Block]:
+    """Tables of the paper with ours behind: all of it where the data are the paper's, else relative changes."""
+    same = protocol.recipe.options.get("same_data", False)
+    blocks: list[Block] = [] if same or not names else [Prose(OTHER_DATA)]
     for name in names:
         table = published_table("ial", name)
-        ours: OurNumbers = _ours(outcomes, list(table.rows))
+        ours: dict[str, dict[str, Spread]] = {}
+        for row in table.rows:
+            mine = OTHER_NAMES.get(name, {}).get(row, row)
+            if name == "table_9":
+                found = _primary_row(outcomes, mine, protocol.option("ablations", "ablated"))
+            else:
+                found = _row(outcomes, mine)
+            if name == "table_10" and mine.endswith("(Fix)"):
+                found.pop(DELTA, None)  # theirs leaves the broken task out
+            ours[row] = found if same else {key: value for key, value in found.items() if key == DELTA}
         blocks.append(beside_table(table, ours))
-    if blocks and not protocol.recipe.options.get("same_data", False):
-        blocks.insert(
-            0, Prose("The paper's numbers are of other data: only the order of rows and the signs may be compared.")
-        )
     return blocks
 
 
-def _ours(outcomes: Outcomes, rows: list[str]) -> dict[str, dict[str, Spread]]:
-    theirs = {other: name for name, others in THEIR_NAMES.items() for other in others}
-    found: dict[str, dict[str, Spread]] = {}
-    for row in rows:
-        name = row if outcomes.has(row, SINGLE) else theirs.get(row, row)
-        if outcomes.has(name, SINGLE):
-            values = {outcomes.columns[task].name: outcomes.value(name, task) for task in outcomes.primary}
-            found[row] = {**values, DELTA: outcomes.delta(name)}
-            if len(outcomes.primary) == 20:
-                means = [outcomes.value(name, task).values for task in outcomes.primary]
-                found[row]["mean of 20 acc %"] = Spread(
-                    tuple(sum(seed) / len(seed) for seed in zip(*means, strict=True))
-                )
-    return found
+def _row(outcomes: Outcomes, name: str) -> dict[str, Spread]:
+    """Column -> value of a row, where each task is primary; the mean of all domains where all are primary."""
+    if not outcomes.has(name, SINGLE):
+        return {}
+    found = {outcomes.columns[task].name: outcomes.value(name, task) for task in outcomes.primary}
+    if len(outcomes.primary) == DOMAINS:
+        values = [value.values for value in found.values()]
+        found["mean of 20 acc %"] = Spread(tuple(statistics.fmean(seed) for seed in zip(*values, strict=True)))
+    return {**found, DELTA: outcomes.delta(name)}
+
+
+def _primary_row(outcomes: Outcomes, name: str, primary: str) -> dict[str, Spread]:
+    """Column -> value in the run with one primary task."""
+    if not outcomes.has(name, tasks=[primary]):
+        return {}
+    return {outcomes.columns[task].name: outcomes.value(name, task, primary) for task in outcomes.primary}
 
 
 def _setup(protocol: Protocol, evidence: Evidence, material: Material) -> Section:
@@ -338,6 +364,7 @@ def _setup(protocol: Protocol, evidence: Evidence, material: Material) -> Sectio
         "Method options": _setting(recipe.method_options) or "defaults",
         **{f"Experiment {name}": _setting(own) or "as above" for name, own in recipe.experiments.items()},
         "Chosen on held-out samples": _chosen(material.decisions) or "nothing",
+        "Runs that warned": f"{len(list(material.out.glob(f'runs/**/{WARNINGS}')))}; see {WARNINGS} in their folders",
     }
     blocks: list[Block] = [Bullets(recipe.notes[1:]), Facts(facts)]
     if failures:

@@ -16,7 +16,11 @@ HOURS = ("NYUv2", "Cityscapes", "PASCAL-Context")
 
 
 def benchmark_table(
-    outcomes: Outcomes, rows: Sequence[str], caption: str, labels: Mapping[str, str] | None = None
+    outcomes: Outcomes,
+    rows: Sequence[str],
+    caption: str,
+    labels: Mapping[str, str] | None = None,
+    without: Sequence[str] = (),
 ) -> Table:
     """Rows of methods, columns of primary tasks, and Delta_MTL against single tasks.
 
@@ -25,8 +29,9 @@ def benchmark_table(
         rows: those to show; rows without a finished seed are left out.
         caption: what the table shows.
         labels: row -> what the table calls it, where that is another name.
+        without: tasks that Delta_MTL leaves out.
     """
-    digits = {task: 1 if abs(outcomes.value(SINGLE, task).mean) >= 10 else 3 for task in outcomes.primary}
+    digits = {task: _digits(outcomes.value(SINGLE, task)) for task in outcomes.primary}
     shown: list[list[Cell | str]] = []
     for name in (SINGLE, *[row for row in rows if row != SINGLE]):
         if not outcomes.has(name, SINGLE):
@@ -35,16 +40,10 @@ def benchmark_table(
         for task in outcomes.primary:
             value, change = outcomes.value(name, task), outcomes.change(name, task)
             cells.append(Cell(value.text(digits[task]), _tone(change), value.detail(digits[task]), value.mean))
-        delta = outcomes.delta(name)
-        cells.append(
-            ""
-            if name == SINGLE
-            else Cell(delta.text(1, 100, sign=True), _tone(delta), delta.detail(1, 100), delta.mean)
-        )
+        cells.append("" if name == SINGLE else _percent(outcomes.delta(name, without=without)))
         shown.append(cells)
-    arrow = {True: "↑", False: "↓"}
-    heads = [f"{column.name} {arrow[column.higher_is_better]}" for column in outcomes.columns.values()]
-    return Table(("Method", *heads, f"{DELTA}, %"), shown, caption)
+    of_some = f" without {', '.join(without)}" if without else ""
+    return Table(("Method", *_heads(outcomes, outcomes.primary), f"{DELTA}{of_some}, %"), shown, caption)
 
 
 def primary_table(outcomes: Outcomes, rows: Sequence[str], task: str, caption: str) -> Table:
@@ -56,16 +55,11 @@ def primary_table(outcomes: Outcomes, rows: Sequence[str], task: str, caption: s
             continue
         cells: list[Cell | str] = [name]
         for other in tasks:
-            metric = outcomes.columns[other].metric
-            seeds = outcomes.seeds(name, tasks=[task])
-            value = Spread(tuple(outcomes.measures(name, seed, task)[other][metric] for seed in seeds))
-            digits = 1 if abs(value.mean) >= 10 else 3
-            cells.append(Cell(value.text(digits), "", value.detail(digits), value.mean))
+            value = outcomes.value(name, other, task)
+            cells.append(Cell(value.text(_digits(value)), "", value.detail(_digits(value)), value.mean))
         shown.append(cells)
-    arrow = {True: "↑", False: "↓"}
-    heads = [f"{outcomes.columns[t].name} {arrow[outcomes.columns[t].higher_is_better]}" for t in tasks]
-    heads = [f"{heads[0]} (primary)", *heads[1:]]
-    return Table(("Method", *heads), shown, caption)
+    first, *others = _heads(outcomes, tasks)
+    return Table(("Method", f"{first} (primary)", *others), shown, caption)
 
 
 def auxiliaries_table(outcomes: Outcomes) -> Table:
@@ -176,6 +170,16 @@ def runtime_table(
         f"methods (its Table 4)."
     )
     return Table(("Method", "Here", "IAL's paper", "SAAL's paper"), rows, caption)
+
+
+def _heads(outcomes: Outcomes, tasks: Sequence[str]) -> list[str]:
+    """Names of the tasks' metrics, with the direction that is better."""
+    columns = [outcomes.columns[task] for task in tasks]
+    return [f"{column.name} {'↑' if column.higher_is_better else '↓'}" for column in columns]
+
+
+def _digits(value: Spread) -> int:
+    return 1 if abs(value.mean) >= 10 else 3
 
 
 def _ratio(table: PublishedTable, row: str, reference: str, column: int) -> Cell:
