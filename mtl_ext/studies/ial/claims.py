@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtl_ext.studies.claims import Claim, Finding, NotTestableError
-from mtl_ext.studies.ial.outcomes import Evidence, Outcomes, time_ratio
+from mtl_ext.studies.ial import noise
+from mtl_ext.studies.ial.outcomes import SAME, Evidence, Outcomes, listed, time_ratio
 from mtl_ext.studies.ial.protocol import (
     AUXILIARY,
     DECODER_FIXED,
@@ -20,28 +21,20 @@ from mtl_ext.studies.ial.protocol import (
     IMPARTIAL,
     NORMAL,
     OURS,
-    PSEUDO,
     SINGLE,
-    UNIFORM,
     fixed_head,
     row_name,
-    with_tokens,
 )
 from mtl_ext.studies.ial.training import encoder_weight
 from mtl_ext.studies.published import published_claims
-from mtl_ext.studies.spread import Spread
 
 Test = Callable[[Evidence], Finding]
-# Delta_MTL differences within this are none.
-SAME = 0.005
 # From this difference on, a gap is large.
 GAP = 0.01
 # Step times within this share of each other are comparable.
 COMPARABLE_TIME = 0.15
-# A weight below this is as good as 0, above the second it is large.
-ZERO_WEIGHT, LARGE_WEIGHT = 0.02, 0.6
-WEIGHING = ("UW", "GradNorm", "IMTL")
-OTHERS = tuple(name for name in AUXILIARY if name != OURS)
+# From this on, an auxiliary weight is large.
+LARGE_WEIGHT = 0.6
 # Which data a claim is about; none: any.
 NYUV2, CITYSCAPES, PASCAL, CIFAR = "NYUv2", "Cityscapes", "PASCAL-Context", "Multi-CIFAR100"
 
@@ -86,23 +79,31 @@ def criteria() -> list[Criterion]:
         Criterion(
             "it is slightly faster", f"step time below theirs, and within {COMPARABLE_TIME:.0%} of Auto-λ's", _runtime
         ),
-        Criterion("For multi-task learning baselines", f"Uniform loses more than {SAME:.1%}", _uniform_drops, NYUV2),
-        Criterion("uncertainty weights improve", "in mean change, with noisy tasks", _weighing_with_noise, NYUV2),
+        Criterion(
+            "For multi-task learning baselines", f"Uniform loses more than {SAME:.1%}", noise.uniform_drops, NYUV2
+        ),
+        Criterion("uncertainty weights improve", "in mean change, with noisy tasks", noise.weighing_with_noise, NYUV2),
         Criterion(
             "those methods under Auxiliary",
-            f"noisy tasks' weights below {ZERO_WEIGHT} at the end under OL-AUX and Auto-λ, each {without_noise}",
-            _noise_weights,
+            f"noisy tasks' weights below {noise.ZERO_WEIGHT} at the end under OL-AUX and Auto-λ, each {without_noise}",
+            noise.noise_weights,
             NYUV2,
         ),
         Criterion(
             "the performance can be improved up",
             f"IAL with noisy tasks and token labels gains more than {SAME:.1%} against IAL without noisy tasks",
-            _noise_helps,
+            noise.noise_helps,
             NYUV2,
         ),
-        Criterion("we observe that the baseline methods", f"these lose, IAL {without_noise}", _others_drop, CITYSCAPES),
-        Criterion("uncertainty weight and all auxiliary", f"each {without_noise}, IAL nothing", _small_drops, PASCAL),
-        Criterion("the integration of two pseudo", "these four all lose, and more than IAL", _equal_weighting, NYUV2),
+        Criterion(
+            "we observe that the baseline methods", f"these lose, IAL {without_noise}", noise.others_drop, CITYSCAPES
+        ),
+        Criterion(
+            "uncertainty weight and all auxiliary", f"each {without_noise}, IAL nothing", noise.small_drops, PASCAL
+        ),
+        Criterion(
+            "the integration of two pseudo", "these four all lose, and more than IAL", noise.equal_weighting, NYUV2
+        ),
         Criterion("all multi-tasking baselines", "in the mean over domains, IAL above all others", _domains, CIFAR),
         Criterion("combining both parts", "IAL above GS, Grad.(Fix), Grad.(GS) and Uncer.", _both_parts, NYUV2),
         Criterion(
@@ -160,47 +161,22 @@ def _not_hurt() -> Claim[Evidence]:
     return Claim(
         f"Noisy auxiliary tasks do not hurt under IAL (here: it loses at most {SAME:.1%}, without token labels).",
         "Abstract, Tables I and IV",
-        _not_hurt_by_noise,
+        noise.not_hurt_by_noise,
     )
-
-
-# ---- what claims look at ----
-
-
-def _plain(e: Evidence) -> Outcomes:
-    return _present(e.plain, "the experiment without noisy tasks")
-
-
-def _noisy(e: Evidence) -> tuple[Outcomes, Outcomes]:
-    return _present(e.noisy, "the experiment with noisy tasks"), _plain(e)
-
-
-def _present(outcomes: Outcomes | None, what: str) -> Outcomes:
-    if outcomes is None:
-        raise NotTestableError(f"{what} is not part of this recipe")
-    return outcomes
-
-
-def _deltas(outcomes: Outcomes, names: Sequence[str]) -> dict[str, Spread]:
-    return {name: outcomes.delta(name) for name in names if outcomes.has(name, SINGLE)}
-
-
-def _listed(values: dict[str, Spread]) -> str:
-    return ", ".join(f"{name} {value.percent()}" for name, value in values.items())
 
 
 def _lead(outcomes: Outcomes, names: Sequence[str], gap: float = 0.0) -> Finding:
     """Whether IAL is above all of some rows, which have to be there, by more than a gap."""
     outcomes.seeds(OURS, *names, SINGLE)
-    deltas = _deltas(outcomes, (OURS, *names))
-    return Finding(all(deltas[OURS].mean > deltas[name].mean + gap for name in names), _listed(deltas))
+    deltas = outcomes.deltas((OURS, *names))
+    return Finding(all(deltas[OURS].mean > deltas[name].mean + gap for name in names), listed(deltas))
 
 
 # ---- Table I ----
 
 
 def _trained_auxiliaries(e: Evidence) -> Finding:
-    o = _plain(e)
+    o = e.need("plain")
     auxiliary = o.auxiliary_change(OURS, "OL-AUX")
     primary = o.delta(OURS, "OL-AUX")
     numbers = f"IAL against OL-AUX: auxiliary tasks {auxiliary.percent()}, primary tasks {primary.percent()}"
@@ -208,8 +184,8 @@ def _trained_auxiliaries(e: Evidence) -> Finding:
 
 
 def _best(e: Evidence) -> Finding:
-    o = _plain(e)
-    deltas = _deltas(o, (*NORMAL, *AUXILIARY))
+    o = e.need("plain")
+    deltas = o.deltas((*NORMAL, *AUXILIARY))
     if OURS not in deltas or len(deltas) < 2:
         raise NotTestableError("IAL and another method have not run to the end with a common seed")
     order = sorted(deltas, key=lambda name: -deltas[name].mean)
@@ -224,7 +200,7 @@ def _best(e: Evidence) -> Finding:
 
 def _leads(o: Outcomes, tasks: Sequence[str]) -> dict[str, str]:
     """Task -> the method that is best on it."""
-    names = list(_deltas(o, (*NORMAL, *AUXILIARY)))
+    names = list(o.deltas((*NORMAL, *AUXILIARY)))
     found = {}
     for task in tasks:
         sign = 1 if o.columns[task].higher_is_better else -1
@@ -234,160 +210,81 @@ def _leads(o: Outcomes, tasks: Sequence[str]) -> dict[str, str]:
 
 
 def _best_on_four(e: Evidence) -> Finding:
-    o = _plain(e)
+    o = e.need("plain")
     o.seeds(OURS, SINGLE)
     leads = _leads(o, ("segmentation", "parts", "normals", "saliency"))
     return Finding(set(leads.values()) == {OURS}, "best on " + ", ".join(f"{t}: {n}" for t, n in leads.items()))
 
 
 def _edges(e: Evidence) -> Finding:
-    o, above = _plain(e), ("UW", "DWA", "IMTL-L")
+    o, above = e.need("plain"), ("UW", "DWA", "IMTL-L")
     o.seeds(OURS, *above, SINGLE)
     changes = {name: o.change(name, "edges", OURS) for name in above}
-    deltas = _deltas(o, (*NORMAL, *AUXILIARY))
+    deltas = o.deltas((*NORMAL, *AUXILIARY))
     holds = all(change.mean > 0 for change in changes.values()) and max(deltas, key=lambda n: deltas[n].mean) == OURS
-    return Finding(holds, f"edges against IAL: {_listed(changes)}; mean change of IAL {deltas[OURS].percent()}")
+    return Finding(holds, f"edges against IAL: {listed(changes)}; mean change of IAL {deltas[OURS].percent()}")
 
 
 def _above(e: Evidence) -> Finding:
-    o = _plain(e)
+    o = e.need("plain")
     o.seeds(*NORMAL, SINGLE)
-    deltas = _deltas(o, tuple(NORMAL))
+    deltas = o.deltas(tuple(NORMAL))
     below = {name for name, delta in deltas.items() if delta.mean <= 0}
     return Finding(below == {"DWA", "ATW"}, f"below single tasks: {', '.join(sorted(below)) or 'none'}")
 
 
 def _below(e: Evidence) -> Finding:
-    o = _plain(e)
+    o = e.need("plain")
     o.seeds(*NORMAL, "GCS", "OL-AUX", SINGLE)
-    deltas = _deltas(o, (*NORMAL, "GCS", "OL-AUX"))
+    deltas = o.deltas((*NORMAL, "GCS", "OL-AUX"))
     worse = {n for n in NORMAL if deltas[n].mean < min(deltas["GCS"].mean, deltas["OL-AUX"].mean)}
     return Finding(worse == {"UW", "GradNorm", "DWA", "MGDA"}, f"below both: {', '.join(sorted(worse)) or 'none'}")
 
 
 def _leaders(e: Evidence) -> Finding:
-    o, leaders = _plain(e), {"IMTL", "Auto-λ (MTL)", "PUW"}
+    o, leaders = e.need("plain"), {"IMTL", "Auto-λ (MTL)", "PUW"}
     o.seeds(*leaders, SINGLE)
-    deltas = _deltas(o, tuple(NORMAL))
+    deltas = o.deltas(tuple(NORMAL))
     first = sorted(deltas, key=lambda name: -deltas[name].mean)[:3]
-    return Finding(set(first) == leaders, "best: " + _listed({name: deltas[name] for name in first}))
+    return Finding(set(first) == leaders, "best: " + listed({name: deltas[name] for name in first}))
 
 
 def _runtime(e: Evidence) -> Finding:
-    o = _plain(e)
+    o = e.need("plain")
     found = {name: time_ratio(e.times, name, o.primary) for name in (OURS, "Auto-λ", "MGDA", "PCGrad", "IMTL-G")}
     times = {name: value for name, value in found.items() if value is not None}
     if OURS not in times or len(times) < 2:
         raise NotTestableError("step times have not been measured for IAL and others")
     slower = [name for name in times if name not in (OURS, "Auto-λ") and times[name] < times[OURS]]
     comparable = "Auto-λ" in times and abs(times["Auto-λ"] / times[OURS] - 1) <= COMPARABLE_TIME
-    listed = ", ".join(f"{name} {value:.2f}" for name, value in times.items())
-    return Finding(not slower and comparable, f"step time relative to Uniform: {listed}")
-
-
-# ---- noisy tasks ----
-
-
-def _uniform_drops(e: Evidence) -> Finding:
-    noisy, plain = _noisy(e)
-    gain = noisy.gain(UNIFORM, plain, UNIFORM)
-    return Finding(gain.mean < -SAME, f"Uniform with noisy tasks against without: {gain.percent()}")
-
-
-def _weighing_with_noise(e: Evidence) -> Finding:
-    noisy, _ = _noisy(e)
-    noisy.seeds(UNIFORM, *WEIGHING, SINGLE)
-    deltas = _deltas(noisy, (UNIFORM, *WEIGHING))
-    base = deltas[UNIFORM].mean
-    holds = deltas["UW"].mean > base > max(deltas["IMTL"].mean, deltas["GradNorm"].mean)
-    return Finding(holds, _listed(deltas))
-
-
-def _noise_weights(e: Evidence) -> Finding:
-    noisy, plain = _noisy(e)
-    names = ("OL-AUX", "Auto-λ")
-    gains = {name: noisy.gain(name, plain, name) for name in names}
-    weights = {name: _last_weights(noisy, name) for name in names}
-    holds = all(gain.mean > -SAME for gain in gains.values()) and max(weights.values()) < ZERO_WEIGHT
-    listed = ", ".join(f"{n} largest mean weight {weights[n]:.3f}, change {gains[n].percent()}" for n in names)
-    return Finding(holds, listed)
-
-
-def _last_weights(o: Outcomes, name: str) -> float:
-    """The largest weight of a noisy task, as a mean over the last tenth of the run, seeds and primary tasks."""
-    found: dict[str, list[float]] = {}
-    for primary in o.primary:
-        row = row_name(name, primary)
-        for seed in o.seeds(name):
-            steps = o.log(row, seed)
-            for task in PSEUDO:
-                if f"weight/{task}" in steps:
-                    weights = steps[f"weight/{task}"]
-                    found.setdefault(task, []).append(float(weights[-max(1, len(weights) // 10) :].mean()))
-    return max(float(np.mean(values)) for values in found.values())
-
-
-def _noise_helps(e: Evidence) -> Finding:
-    noisy, plain = _noisy(e)
-    tokens = noisy.gain(with_tokens(OURS), plain, OURS)
-    numbers = f"with token labels {tokens.percent()}"
-    if noisy.has(OURS, SINGLE):
-        numbers += f", without {noisy.gain(OURS, plain, OURS).percent()}"
-    return Finding(tokens.mean > SAME, numbers)
-
-
-def _equal_weighting(e: Evidence) -> Finding:
-    noisy, plain = _noisy(e)
-    names = (UNIFORM, *WEIGHING, OURS)
-    gains = {name: noisy.gain(name, plain, name) for name in names}
-    holds = all(gains[name].mean < min(0.0, gains[OURS].mean) for name in names if name != OURS)
-    return Finding(holds, f"change by noisy tasks: {_listed(gains)}")
-
-
-def _not_hurt_by_noise(e: Evidence) -> Finding:
-    noisy, plain = _noisy(e)
-    gain = noisy.gain(OURS, plain, OURS)
-    return Finding(gain.mean > -SAME, f"IAL with noisy tasks against without: {gain.percent()}")
-
-
-def _others_drop(e: Evidence) -> Finding:
-    noisy, plain = _noisy(e)
-    gains = {name: noisy.gain(name, plain, name) for name in (*OTHERS, OURS)}
-    holds = all(gains[name].mean < 0 for name in OTHERS) and gains[OURS].mean > -SAME
-    return Finding(holds, f"change by noisy tasks: {_listed(gains)}")
-
-
-def _small_drops(e: Evidence) -> Finding:
-    noisy, plain = _noisy(e)
-    gains = {name: noisy.gain(name, plain, name) for name in ("UW", *OTHERS, OURS)}
-    holds = all(gain.mean > -SAME for gain in gains.values()) and gains[OURS].mean > 0
-    return Finding(holds, f"change by noisy tasks: {_listed(gains)}")
+    numbers = ", ".join(f"{name} {value:.2f}" for name, value in times.items())
+    return Finding(not slower and comparable, f"step time relative to Uniform: {numbers}")
 
 
 # ---- domains ----
 
 
 def _domains(e: Evidence) -> Finding:
-    o = _present(e.domains, "the experiment with domains")
-    deltas = _deltas(o, (*NORMAL, *AUXILIARY))
+    o = e.need("domains")
+    deltas = o.deltas((*NORMAL, *AUXILIARY))
     if OURS not in deltas or len(deltas) < 2:
         raise NotTestableError("IAL and another method have not run to the end with a common seed")
-    return Finding(max(deltas, key=lambda name: deltas[name].mean) == OURS, _listed(deltas))
+    return Finding(max(deltas, key=lambda name: deltas[name].mean) == OURS, listed(deltas))
 
 
 # ---- ablations ----
 
 
 def _both_parts(e: Evidence) -> Finding:
-    return _lead(_plain(e), (GRID_SEARCH, "Grad.(Fix)", GRADIENT_GRID, "Uncer."))
+    return _lead(e.need("plain"), (GRID_SEARCH, "Grad.(Fix)", GRADIENT_GRID, "Uncer."))
 
 
 def _indicators(e: Evidence) -> Finding:
-    return _lead(_plain(e), [name for name in ENCODER if name != "Uncer."], GAP)
+    return _lead(e.need("plain"), [name for name in ENCODER if name != "Uncer."], GAP)
 
 
 def _impartial(e: Evidence) -> Finding:
-    o, task = _plain(e), e.ablated
+    o, task = e.need("plain"), e.ablated
     primary = o.change(IMPARTIAL, task, "Auto-λ")
     auxiliary = o.auxiliary_change(IMPARTIAL, "Auto-λ", [task])
     numbers = f"impartial against partial: {task} {primary.percent()}, auxiliary tasks {auxiliary.percent()}"
@@ -395,15 +292,15 @@ def _impartial(e: Evidence) -> Finding:
 
 
 def _partial(e: Evidence) -> Finding:
-    o, task = _plain(e), e.ablated
+    o, task = e.need("plain"), e.ablated
     names = (DECODER_FIXED, DECODER_GRID, "Auto-λ")
     changes = {name: o.change(name, task, "w. Uniform") for name in names}
-    listed = _listed(changes)
-    return Finding(all(change.mean < 0 for change in changes.values()), f"{task} against w. Uniform: {listed}")
+    numbers = listed(changes)
+    return Finding(all(change.mean < 0 for change in changes.values()), f"{task} against w. Uniform: {numbers}")
 
 
 def _broken_uncertainty(e: Evidence) -> Finding:
-    o = _plain(e)
+    o = e.need("plain")
     found = []
     for name in (OURS, fixed_head(OURS)):
         seeds = o.seeds(name, tasks=[e.ablated])
@@ -419,16 +316,16 @@ def _broken_uncertainty(e: Evidence) -> Finding:
 
 
 def _broken_head(e: Evidence) -> Finding:
-    o = _plain(e)
+    o = e.need("plain")
     losses = {n: o.delta(fixed_head(n), n, without=[e.broken]) for n in (OURS, "UW")}
-    return Finding(losses[OURS].mean > losses["UW"].mean, f"without {e.broken}: {_listed(losses)}")
+    return Finding(losses[OURS].mean > losses["UW"].mean, f"without {e.broken}: {listed(losses)}")
 
 
 # ---- training ----
 
 
 def _lower_as_primary(e: Evidence) -> Finding:
-    o = _plain(e)
+    o = e.need("plain")
     held, parts = True, []
     for task in o.primary:
         ends = {p: [float(o.log(row_name(OURS, p), s)[f"sigma/{task}"][-1]) for s in o.seeds(OURS)] for p in o.primary}
@@ -440,7 +337,7 @@ def _lower_as_primary(e: Evidence) -> Finding:
 
 
 def _weights_below(e: Evidence) -> Finding:
-    o = _plain(e)
+    o = e.need("plain")
     largest: dict[str, float] = {}
     for primary in o.primary:
         row = row_name(OURS, primary)
@@ -450,5 +347,5 @@ def _weights_below(e: Evidence) -> Finding:
                 if task != primary:
                     top = float(encoder_weight(steps[f"sigma/{task}"]).max())
                     largest[task] = max(largest.get(task, 0.0), top)
-    listed = ", ".join(f"{task} {value:.2f}" for task, value in largest.items())
-    return Finding(all(value <= LARGE_WEIGHT for value in largest.values()), f"largest f(sigma): {listed}")
+    numbers = ", ".join(f"{task} {value:.2f}" for task, value in largest.items())
+    return Finding(all(value <= LARGE_WEIGHT for value in largest.values()), f"largest f(sigma): {numbers}")

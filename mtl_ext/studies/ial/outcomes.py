@@ -16,6 +16,8 @@ from mtl_ext.trainers import Measures, TrainConfig
 
 # A run's steps.csv: column -> values [steps]; NaN where a step has none.
 Steps = Mapping[str, np.ndarray]
+# Differences of Delta_MTL within this are none.
+SAME = 0.005
 
 
 class Outcomes:
@@ -109,6 +111,10 @@ class Outcomes:
         seeds = self.seeds(name, reference)
         return spread([float(np.mean([self._change(name, reference, s, t, t) for t in tasks])) for s in seeds])
 
+    def deltas(self, names: Sequence[str]) -> dict[str, Spread]:
+        """Delta_MTL of those of some rows that have finished."""
+        return {name: self.delta(name) for name in names if self.has(name, SINGLE)}
+
     def gain(self, name: str, other: "Outcomes", base: str) -> Spread:
         """Delta_MTL of a row minus that of another outcome's row with the same seed."""
         seeds = [seed for seed in self.seeds(name, SINGLE) if seed in other.seeds(base, SINGLE)]
@@ -166,6 +172,16 @@ class Evidence:
         every = {"plain": self.plain, "noisy": self.noisy, "domains": self.domains}
         return {name: part for name, part in every.items() if part is not None}
 
+    def need(self, name: str) -> Outcomes:
+        """One of the parts.
+
+        Raises:
+            NotTestableError: the recipe does not have it.
+        """
+        if name not in self.parts:
+            raise NotTestableError(f"the experiment {name} is not part of this recipe")
+        return self.parts[name]
+
     @property
     def all_seeds(self) -> list[int]:
         """Every seed of any run."""
@@ -187,6 +203,11 @@ def read_steps(path: Path) -> Steps:
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return {name: np.array([float(row[name] or "nan") for row in rows]) for name in (rows[0] if rows else {})}
+
+
+def listed(values: Mapping[str, Spread]) -> str:
+    """Names with percentages."""
+    return ", ".join(f"{name} {value.percent()}" for name, value in values.items())
 
 
 def time_ratio(times: Mapping[str, float], name: str, primary: Sequence[str]) -> float | None:

@@ -117,15 +117,11 @@ def _lead(protocol: Protocol, evidence: Evidence, judged: list[Judged[Evidence]]
 
 
 def _place(outcomes: Outcomes) -> str:
-    deltas = _deltas(outcomes, METHODS)
+    deltas = outcomes.deltas(METHODS)
     order = sorted(deltas, key=lambda name: -deltas[name].mean)
     first = order[0]
     text = f"IAL is number {order.index(OURS) + 1} of {len(order)} against single tasks ({deltas[OURS].percent()}"
     return f"{text})." if first == OURS else f"{text}; best: {first}, {deltas[first].percent()})."
-
-
-def _deltas(outcomes: Outcomes, names: tuple[str, ...]) -> dict[str, Spread]:
-    return {name: outcomes.delta(name) for name in names if outcomes.has(name, SINGLE)}
 
 
 def _claims_caption(evidence: Evidence) -> str:
@@ -145,7 +141,7 @@ def _plain(protocol: Protocol, outcomes: Outcomes, panels: Panels, tasks: tuple[
     )
     blocks: list[Block] = [
         Figure(
-            svg(figures.overview_figure(_deltas(outcomes, METHODS))),
+            svg(figures.overview_figure(outcomes.deltas(METHODS))),
             f"{DELTA} against single tasks; small: single seeds.",
         ),
         tables.benchmark_table(outcomes, METHODS, caption),
