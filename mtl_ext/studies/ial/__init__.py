@@ -26,7 +26,7 @@ class IALStudy(Study):
         "  18 methods with every task primary in turn, noisy auxiliary tasks, ablations"
     )
     examples = (
-        "mtl-ext study ial --preset quick                                      15 minutes on two cores",
+        "mtl-ext study ial --preset quick                                      10 minutes on two cores",
         "mtl-ext study ial --preset full --data nyud_mt --root data/NYUD_MT --device cuda --workers 1",
     )
 

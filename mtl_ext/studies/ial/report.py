@@ -29,7 +29,7 @@ from mtl_ext.studies.ial.protocol import (
     row_name,
     with_tokens,
 )
-from mtl_ext.studies.ial.training import presences
+from mtl_ext.studies.ial.training import Presence, presences
 from mtl_ext.studies.published import DELTA, published_table
 from mtl_ext.studies.runs import WARNINGS
 from mtl_ext.studies.spread import Spread
@@ -264,12 +264,7 @@ def _training(evidence: Evidence) -> list[Section]:
         if not outcomes.has(OURS):
             continue
         found = presences(outcomes)
-        absent = [entry for entry in found if entry.share == 0]
-        silent = ", ".join(f"{entry.task} (with {entry.primary} primary)" for entry in absent)
-        text = "Every auxiliary task's encoder weight is above 0 in a part of every run."
-        if absent:
-            text = f"Without any weight in the encoder, since sigma is 1 or above from the start: {silent}."
-        blocks: list[Block] = [Prose(text), tables.presence_table(found)]
+        blocks: list[Block] = [Prose(_presence(found)), tables.presence_table(found)]
         if len(outcomes.primary) <= 5:
             caption = (
                 "Fig. 14. Rows: decoder weights, encoder weights (the primary task's is 1), gradient norms at the "
@@ -278,6 +273,25 @@ def _training(evidence: Evidence) -> list[Section]:
             blocks.append(Figure(svg(figures.training_figure(outcomes)), caption, 900))
         sections.append(Section(f"Weights, sigma and norms over training{title}", blocks))
     return sections
+
+
+def _presence(found: Sequence[Presence]) -> str:
+    """Whether every auxiliary task trains the encoder in a part of the run, and why not."""
+    absent, seldom = ([e for e in found if low <= e.share < high] for low, high in ((0.0, 1e-9), (1e-9, 0.5)))
+    text = "Every auxiliary task's encoder weight is above 0 in a part of every run."
+    if absent:
+        text = f"Without any weight in the encoder: {_tasks(absent)}."
+    if seldom:
+        text += f" Left out for most of the run: {_tasks(seldom)}."
+    if absent or seldom:
+        text += " Their losses are or begin at 1 or above, so that sigma passes 1, where f is 0."
+    return text
+
+
+def _tasks(found: Sequence[Presence]) -> str:
+    return ", ".join(
+        f"{entry.task} (with {entry.primary} primary; sigma {entry.sigma:.2f} at the end)" for entry in found
+    )
 
 
 def _domains(protocol: Protocol, outcomes: Outcomes) -> Section:
@@ -336,7 +350,7 @@ def _row(outcomes: Outcomes, name: str) -> dict[str, Spread]:
     if len(outcomes.primary) == DOMAINS:
         values = [value.values for value in found.values()]
         found["mean of 20 acc %"] = Spread(tuple(statistics.fmean(seed) for seed in zip(*values, strict=True)))
-    return {**found, DELTA: outcomes.delta(name)}
+    return found if name == SINGLE else {**found, DELTA: outcomes.delta(name)}
 
 
 def _primary_row(outcomes: Outcomes, name: str, primary: str) -> dict[str, Spread]:
