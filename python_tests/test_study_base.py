@@ -141,7 +141,7 @@ def test_choices_are_made_before_the_experiments_and_all_of_it_goes_on_where_it_
 
 def test_unknown_metrics_are_refused(tmp_path):
     recipe = make_recipe({**RECIPE, "experiments": {"x": {"options": {"metrics": ["right/speed"]}}}})
-    with pytest.raises(ValueError, match="metrics has 'right/speed', expected names out of left/acc %"):
+    with pytest.raises(ValueError, match="metrics has 'right/speed', expected tasks or names out of left/acc %"):
         TwoExperiments(recipe).run(tmp_path, 1)
 
 

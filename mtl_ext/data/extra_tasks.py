@@ -32,12 +32,21 @@ PSEUDO_FIELDS = {
     "pseudo_segmentation": Field(fill=PSEUDO_IGNORE),
     "pseudo_tokens": Field(fill=0, cells=True),
 }
-# Nobody measures these tasks, so they have no metrics and the test samples no such targets.
-PSEUDO_TASKS = (
-    Task("pseudo_segmentation", "pixels", PSEUDO_CLASSES, partial(pixel_cross_entropy, ignore=PSEUDO_IGNORE), ()),
-    Task("pseudo_class", "classes", IMAGE_CLASSES, soft_cross_entropy, ()),
-    Task("pseudo_tokens", "pixels", IMAGE_CLASSES, token_cross_entropy, ()),
-)
+
+
+def pseudo_tasks(segments: int, classes: int) -> tuple[Task, ...]:
+    """The three tasks of pseudo labels, of so many classes of segments and of images.
+
+    Nobody measures them, so they have no metrics and the test samples no such targets.
+    """
+    return (
+        Task("pseudo_segmentation", "pixels", segments, partial(pixel_cross_entropy, ignore=PSEUDO_IGNORE), ()),
+        Task("pseudo_class", "classes", classes, soft_cross_entropy, ()),
+        Task("pseudo_tokens", "pixels", classes, token_cross_entropy, ()),
+    )
+
+
+PSEUDO_TASKS = pseudo_tasks(PSEUDO_CLASSES, IMAGE_CLASSES)
 NOISE_FIELDS = {"noise": Field(fill=0, interpolation="bilinear")}
 # A random map has no invalid pixels: the mark is a value that it cannot take.
 NOISE_TASK = Task("noise", "pixels", 1, partial(masked_l1, invalid=-1.0), ())

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from mtl_ext.studies.dgr import DGRStudy
+from mtl_ext.studies.ial import IALStudy
 from mtl_ext.studies.recipe import Recipe, load_recipe, make_recipe, read_recipe, recipe_names
 from mtl_ext.studies.robust import RobustStudy
 from mtl_ext.studies.study import Study, read_description
 
-STUDIES: dict[str, type[Study]] = {cls.name: cls for cls in (RobustStudy, DGRStudy)}
+STUDIES: dict[str, type[Study]] = {cls.name: cls for cls in (RobustStudy, DGRStudy, IALStudy)}
 
 
 def report_folder(out: Path) -> Path:
@@ -26,6 +27,7 @@ def report_folder(out: Path) -> Path:
 __all__ = [
     "STUDIES",
     "DGRStudy",
+    "IALStudy",
     "Recipe",
     "RobustStudy",
     "Study",

@@ -20,7 +20,7 @@ class Choice:
             measured against, and may be none of the candidates.
         values: row -> the value that it tries.
         seeds: runs per row.
-        metrics: names TASK/METRIC of the metrics that count; empty: all.
+        metrics: names TASK/METRIC of the metrics that count, or TASK for all of a task's; empty: all.
     """
 
     rows: Mapping[str, TrainConfig]

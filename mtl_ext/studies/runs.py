@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,12 +12,14 @@ import torch
 
 from mtl_ext.data import MultiTaskData
 from mtl_ext.data.processes import map_in_processes
-from mtl_ext.files import write_json
+from mtl_ext.files import write_json, write_text
 from mtl_ext.methods import NonFiniteError
 from mtl_ext.trainers import Measures, TrainConfig, Trainer, cpu_threads, relative_step_times, train_run
 from mtl_ext.trainers.build import build_data
 from mtl_ext.trainers.run import CHECKPOINT
 from mtl_ext.versions import versions
+
+WARNINGS = "warnings.txt"
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,13 @@ def measure_step_times(rows: Mapping[str, TrainConfig], reference: str, rounds: 
 
 
 def _execute_one(out: Path, run: StudyRun) -> None:
-    run_one(run.config, out / run.folder)
+    """Carries out a run; what it warns of goes into its folder, where it does not tear the progress bar."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        run_one(run.config, out / run.folder)
+    if caught:
+        texts = dict.fromkeys(str(warning.message) for warning in caught)
+        write_text(out / run.folder / WARNINGS, "".join(f"{text}\n" for text in texts))
 
 
 def _key(config: TrainConfig) -> str:

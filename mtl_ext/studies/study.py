@@ -27,7 +27,8 @@ class Experiment:
         seeds: runs per row.
         reference: the row whose tasks' metrics are the columns, and whose step time is the unit.
         timing_rounds: rounds of the comparison of step times; 0: none.
-        metrics: names TASK/METRIC of the metrics that count, in the columns' order; empty: all.
+        metrics: names TASK/METRIC of the metrics that count, or TASK for all of a task's, in the columns' order;
+            empty: all.
     """
 
     rows: Mapping[str, TrainConfig]
@@ -226,10 +227,13 @@ def _columns(config: TrainConfig, metrics: Sequence[str]) -> list[Column]:
     tasks = choose_tasks(config, build_data(config))
     made = [(task.name, make()) for task in tasks for make in task.metrics]
     columns = {f"{task}/{metric.name}": Column(task, metric.name, metric.higher_is_better) for task, metric in made}
-    for name in metrics:
-        if name not in columns:
-            raise ValueError(f"metrics has {name!r}, expected names out of {', '.join(columns)}")
-    return [columns[name] for name in metrics or columns]
+    if not metrics:
+        return list(columns.values())
+    chosen = {name: [columns[key] for key in columns if name in (key, columns[key].task)] for name in metrics}
+    for name, found in chosen.items():
+        if not found:
+            raise ValueError(f"metrics has {name!r}, expected tasks or names out of {', '.join(columns)}")
+    return [column for found in chosen.values() for column in found]
 
 
 def read_description(out: Path) -> dict[str, Any]:

@@ -170,7 +170,7 @@ def build_model(config: TrainConfig, tasks: Sequence[Task]) -> Architecture:
     """The network, with initial parameters drawn from the configuration's seed.
 
     Raises:
-        ValueError: an unknown network or option.
+        ValueError: an unknown network or option, or a frozen head of no task.
     """
     maker = _lookup("model", config.model, MODELS, config.model_options)
     with torch.random.fork_rng(devices=[]):
@@ -181,6 +181,10 @@ def build_model(config: TrainConfig, tasks: Sequence[Task]) -> Architecture:
                 raise ValueError(f"decoders is {config.decoders}, which model {config.model!r} cannot take: leave it 1")
             for task in model.tasks:
                 model.heads[task] = PTA(model.head(task), decoders=config.decoders)
+    for task in config.frozen_heads:
+        if task not in model.tasks:
+            raise ValueError(f"frozen_heads holds {task!r}, expected names of {', '.join(model.tasks)}")
+        model.head(task).requires_grad_(False)
     return model.to(config.device)
 
 

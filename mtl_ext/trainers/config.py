@@ -47,6 +47,8 @@ class TrainConfig:
         decoders: of every task, trained together; the first predicts (PTA). 1: the head alone.
         self_auxiliaries: names SOURCE->TARGET of the self-auxiliary tasks: they learn the source's labels on the
             target's path, and are gone after training. One name "all": every pair. For networks with branches.
+        frozen_heads: names of tasks whose heads keep their initial parameters: broken tasks, which the encoder alone
+            can serve.
         tasks: names of the tasks to train; none means all of the data set.
         data: name of the data set.
         data_options: arguments of the data set, for example train_size.
@@ -100,6 +102,7 @@ class TrainConfig:
     sam_rho: float | None = None
     decoders: int = 1
     self_auxiliaries: tuple[str, ...] = ()
+    frozen_heads: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
     data: str = "multi_mnist"
     data_options: dict[str, Any] = field(default_factory=dict)
@@ -205,7 +208,7 @@ class TrainConfig:
                 f"{path}: there is no field {unknown[0]!r}; there are {', '.join(cls.__dataclass_fields__)}"
             )
         try:
-            lists = {name: tuple(content.get(name, ())) for name in ("tasks", "self_auxiliaries")}
+            lists = {name: tuple(content.get(name, ())) for name in ("tasks", "self_auxiliaries", "frozen_heads")}
             return cls(**{**content, **lists})
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from error

@@ -199,10 +199,16 @@ class Trainer:
             progress.losses += torch.tensor(losses, dtype=torch.float64)
             progress.weights += weights
             progress.step += 1
+            is_logged = self.config.log_steps and self.steps_done % self.config.log_steps == 0
             record = StepRecord(
-                self.steps_done, self.total_steps, progress.epoch, self._named(losses), self._named(weights.tolist())
+                self.steps_done,
+                self.total_steps,
+                progress.epoch,
+                self._named(losses),
+                self._named(weights.tolist()),
+                parts.method.logged if is_logged else {},
             )
-            if self.config.log_steps and self.steps_done % self.config.log_steps == 0:
+            if is_logged:
                 progress.rows.append(record.row())
             yield record
 

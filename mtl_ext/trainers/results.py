@@ -1,6 +1,6 @@
 """What comes out of a run."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mtl_ext.trainers.config import TrainConfig
@@ -18,6 +18,7 @@ class StepRecord:
         epoch: counted from 1.
         losses: task -> loss before the step, mean over its samples.
         weights: task -> the method's weight.
+        logged: what else the method says of the step; only of steps that are logged.
     """
 
     step: int
@@ -25,12 +26,13 @@ class StepRecord:
     epoch: int
     losses: dict[str, float]
     weights: dict[str, float]
+    logged: dict[str, float] = field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
         """One line of the table of steps."""
         row: dict[str, Any] = {"step": self.step, "epoch": self.epoch}
         row |= {f"loss/{task}": value for task, value in self.losses.items()}
-        return row | {f"weight/{task}": value for task, value in self.weights.items()}
+        return row | {f"weight/{task}": value for task, value in self.weights.items()} | self.logged
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -12,9 +12,17 @@ import torch
 from torch import Tensor
 
 from mtl_ext.data.cache import cached_arrays
+from mtl_ext.data.extra_tasks import pseudo_tasks
 from mtl_ext.data.processes import available_cpus, map_in_processes
+from mtl_ext.data.scenes.foreign import (
+    FOREIGN_LOOK,
+    FOREIGN_SEED,
+    FOREIGN_SIZE,
+    foreign_labels,
+    train_foreign_network,
+)
 from mtl_ext.data.scenes.render import VERSION, SceneOptions, render_scene
-from mtl_ext.data.scenes.scene import Scene
+from mtl_ext.data.scenes.scene import CLASSES, Scene
 from mtl_ext.data.scenes.tasks import TASKS
 from mtl_ext.data.task import Batch, MemorySplit, MultiTaskData
 
@@ -47,6 +55,7 @@ def scenes(
     piles: int = SceneOptions.piles,
     texture: float = SceneOptions.texture,
     tilt: float = SceneOptions.tilt,
+    pseudo_labels: bool = False,
     workers: int | None = None,
 ) -> MultiTaskData:
     """Indoor scenes with seven dense tasks whose labels are exact and complete.
@@ -65,6 +74,9 @@ def scenes(
         piles: see :class:`~mtl_ext.data.scenes.SceneOptions`.
         texture: see :class:`~mtl_ext.data.scenes.SceneOptions`.
         tilt: see :class:`~mtl_ext.data.scenes.SceneOptions`.
+        pseudo_labels: whether to add ``pseudo_segmentation``, ``pseudo_class`` and ``pseudo_tokens`` to the training
+            scenes: the noisy labels of a small network that has learned on scenes of another look (without texture,
+            with other cameras). It is trained once, in seconds.
         workers: processes that render; None means one per CPU where there is much to render. Scripts that start
             processes need ``if __name__ == "__main__":``.
 
@@ -88,7 +100,33 @@ def scenes(
         return SeriesPart(FIRST[name], size, seed, height, width, options).load(name, workers)
 
     val = split("val", val_size) if val_size else None
-    return MultiTaskData(TASKS, split("train", train_size), split("test", test_size), val)
+    data = MultiTaskData(TASKS, split("train", train_size), split("test", test_size), val)
+    return with_foreign_labels(data, SeriesPart(0, train_size, seed, height, width, options)) if pseudo_labels else data
+
+
+def with_foreign_labels(data: MultiTaskData, part: "SeriesPart") -> MultiTaskData:
+    """The data set with the pseudo labels of a network that has learned on scenes of another look.
+
+    Args:
+        data: scenes.
+        part: what its training split is made of.
+    """
+    train = data.train
+    assert isinstance(train, SceneSplit)
+
+    def label() -> dict[str, np.ndarray]:
+        look = SceneOptions(**FOREIGN_LOOK)  # type: ignore[arg-type]
+        foreign = replace(part, size=FOREIGN_SIZE, seed=part.seed + FOREIGN_SEED, options=look)
+        scenes = foreign.load("foreign", None).batch(torch.arange(FOREIGN_SIZE))
+        assert isinstance(scenes.inputs, Tensor)
+        network = train_foreign_network(scenes.inputs, scenes.targets["semantics"])
+        found = foreign_labels(network, train.inputs.float() / 255)
+        return {name: target.numpy() for name, target in found.items()}
+
+    labels = cached_arrays(f"foreign-{part.digest}", label)
+    targets = {name: torch.from_numpy(array) for name, array in labels.items()}
+    tasks = pseudo_tasks(len(CLASSES), len(CLASSES))
+    return replace(data, train=replace(train, targets={**train.targets, **targets}), tasks=data.tasks + tasks)
 
 
 @dataclass(frozen=True)
@@ -102,11 +140,15 @@ class SeriesPart:
     width: int
     options: SceneOptions
 
+    @property
+    def digest(self) -> str:
+        """A name for it in the cache."""
+        description = json.dumps([VERSION, asdict(self)], sort_keys=True)
+        return hashlib.sha256(description.encode()).hexdigest()[:20]
+
     def load(self, name: str, workers: int | None) -> SceneSplit:
         """The scenes from the cache, or rendered and put there."""
-        description = json.dumps([VERSION, asdict(self)], sort_keys=True)
-        digest = hashlib.sha256(description.encode()).hexdigest()[:20]
-        arrays = cached_arrays(f"scenes-{digest}", partial(self.render, name, workers), self.check)
+        arrays = cached_arrays(f"scenes-{self.digest}", partial(self.render, name, workers), self.check)
         tensors = {key: torch.from_numpy(array) for key, array in arrays.items()}
         return SceneSplit(tensors.pop("rgb"), tensors)
 
