@@ -43,6 +43,11 @@ def go4align_value():
     return probabilities * losses.sum() / losses @ JACOBIAN.numpy()
 
 
+def saal_names(num_tasks):
+    return ["a", *(f"{k}->a" for k in range(1, num_tasks))]
+
+
+SAAL_NAMES = ({"num_tasks": 2, "tasks": ["a", "a"]}, r"tasks is \['a', 'a'\], expected 2 different names")
 CASES = {
     "EW": MethodCase(lambda k: methods.EW(), lambda: np.array([2.0, 2.0, 2.0]), "sum of the rows"),
     "RLW": MethodCase(
@@ -211,6 +216,24 @@ CASES = {
             ({"num_tasks": 2, "warmup": 0}, "warmup is 0"),
             ({"num_tasks": 2, "temperature": 0}, "temperature is 0"),
             ({"num_tasks": 2, "spread": -1}, "spread is -1"),
+        ),
+    ),
+    "SAALe": MethodCase(
+        lambda k: methods.SAALe(k, tasks=saal_names(k)),
+        weighted(0.5, 0.5),
+        "half the sum: a task and its self-auxiliary share weight 1",
+        bad_options=(SAAL_NAMES,),
+    ),
+    "SAALw": MethodCase(
+        lambda k: methods.SAALw(k, tasks=saal_names(k)),
+        weighted(0.5, 0.5),
+        "half the sum: a task and its self-auxiliary share weight 1, and weights move only when they are updated",
+        bad_options=(
+            SAAL_NAMES,
+            ({"num_tasks": 2, "lr": -1}, "lr is -1"),
+            ({"num_tasks": 2, "mode": "exact"}, "mode is 'exact', expected one of 'jvp', 'fd'"),
+            ({"num_tasks": 2, "fd_step": 0.01}, "fd_step is 0.01, expected one of 'lr', 'norm'"),
+            ({"num_tasks": 2, "virtual_step": "adam"}, "virtual_step is 'adam', expected one of 'own', 'sgd'"),
         ),
     ),
     "SI": MethodCase(lambda k: methods.SI(), weighted(1.0, 0.5), "inverse losses"),

@@ -9,7 +9,8 @@ from torch import nn
 
 from mtl_ext.models import SelfAuxiliaries
 from mtl_ext.models.half_shared import branch_off
-from mtl_ext.models.self_auxiliary import all_pairs, self_auxiliary_tasks, split_name
+from mtl_ext.models.self_auxiliary import all_pairs, self_auxiliary_tasks
+from mtl_ext.task_names import is_primary, self_auxiliary_name, split_name
 from mtl_ext.trainers import TrainConfig, Trainer, train_run
 
 NAMES = ("a", "b", "c")
@@ -110,8 +111,10 @@ def test_pairs_that_cannot_be_are_refused(pairs, message):
 
 def test_names_and_tasks_of_pairs():
     assert all_pairs(("a", "b")) == [("b", "a"), ("a", "b")]
-    assert split_name("a->b") == ("a", "b")
+    assert split_name(self_auxiliary_name("a", "b")) == ("a", "b")
     assert split_name("a") == ("a", "a")
+    assert is_primary("a")
+    assert not is_primary("a->b")
     (task,) = self_auxiliary_tasks(TASKS, [("mean", "bright")])
     assert (task.name, task.source, task.metrics, task.loss) == ("mean->bright", "mean", (), TASKS[2].loss)
 

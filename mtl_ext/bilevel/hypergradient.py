@@ -33,11 +33,12 @@ def hypergradient(
     meta_losses: LossFn,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    weights: Tensor,
+    weights: Tensor | Callable[[TaskLosses], Tensor],
     *,
     meta_weights: Callable[[TaskLosses], Tensor] | None = None,
     mode: str = "jvp",
     virtual_step: str = "own",
+    eps: float | None = None,
 ) -> Hypergradient:
     """The gradient of ``F(params'(w))`` by w: F the meta loss, ``params'`` the optimizer's step on ``sum_k w_k L_k``.
 
@@ -52,10 +53,11 @@ def hypergradient(
         meta_losses: ``() -> losses`` on other data, which calls `model`.
         model: the network.
         optimizer: the optimizer that trains it.
-        weights: w, [K].
+        weights: w, [K]; or the training losses -> w, where it goes by their names.
         meta_weights: the meta losses -> their weights [their number] in F; by default F is their sum.
         mode: see `task_products`.
         virtual_step: form of the step, see `VirtualStep`.
+        eps: of the finite difference along u, see `task_products`: 1 moves the parameters by u, lr v for descent.
 
     Returns:
         The gradient, not finite where a loss is not, and the losses.
@@ -66,6 +68,7 @@ def hypergradient(
     """
     params = trainable_parameters(model)
     train = TaskLosses(losses_at(train_losses, model, params))
+    weights = weights if isinstance(weights, Tensor) else weights(train)
     if weights.shape != (len(train),):
         raise ValueError(f"weights has shape {list(weights.shape)}, expected [K] = [{len(train)}]: one per train loss")
     grads = _gradients("train_losses", train, weights, list(params.values()))
@@ -75,7 +78,8 @@ def hypergradient(
     importance = torch.ones_like(meta.values) if meta_weights is None else meta_weights(meta)
     slopes = _gradients("meta_losses", meta, importance, ahead)
     direction = dict(zip(params, step.pull_back(slopes), strict=True))
-    return Hypergradient(task_products(train_losses, model, direction, mode=mode), train, meta)
+    products = task_products(train_losses, model, direction, mode=mode, eps=eps)
+    return Hypergradient(products, train, meta)
 
 
 def chain_rule(function: Callable[[Tensor], Tensor], values: Tensor, gradient: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ def task_products(
     *,
     mode: str = "jvp",
     radius: float = 0.01,
+    eps: float | None = None,
 ) -> Tensor:
     """The inner products ``<d L_k / d params, direction>`` of all K tasks, at the model's own parameters.
 
@@ -36,7 +37,8 @@ def task_products(
         model: the module whose parameters are moved.
         direction: parameter's name -> tensor of its shape and dtype. Parameters left out do not move.
         mode: ``"jvp"`` or ``"fd"``.
-        radius: length of the step of ``"fd"``; the papers' 0.01.
+        radius: length of the step of ``"fd"``; Auto-lambda's 0.01.
+        eps: that of ``"fd"`` itself, in place of the one that the radius gives.
 
     Returns:
         [K] float64, detached.
@@ -51,13 +53,15 @@ def task_products(
     params = {name: own[name].detach() for name in direction}
     if mode == "jvp":
         return _forward_mode(loss_fn, model, params, {name: tensor.detach() for name, tensor in direction.items()})
-    plus, minus, eps = ops.perturb(list(params.values()), [tensor.detach() for tensor in direction.values()], radius)
+    along = [tensor.detach() for tensor in direction.values()]
+    radius = radius if eps is None else eps * float(torch.nn.utils.get_total_norm(along))
+    plus, minus, step = ops.perturb(list(params.values()), along, radius)
     with torch.no_grad():
         up, down = (
             loss_values(losses_at(loss_fn, model, dict(zip(params, moved, strict=True)))) for moved in (plus, minus)
         )
-    eps = eps.to(up.device)
-    return torch.where(eps == 0, 0.0, (up - down) / (2 * eps))
+    step = step.to(up.device)
+    return torch.where(step == 0, 0.0, (up - down) / (2 * step))
 
 
 def _forward_mode(loss_fn: LossFn, model: nn.Module, params: dict[str, Tensor], direction: dict[str, Tensor]) -> Tensor:

@@ -40,6 +40,8 @@ from mtl_ext.methods.pcgrad import PCGrad
 from mtl_ext.methods.puw import PUW
 from mtl_ext.methods.rgw import RGW
 from mtl_ext.methods.rlw import RLW
+from mtl_ext.methods.saal_e import SAALe
+from mtl_ext.methods.saal_w import SAALw
 from mtl_ext.methods.sdmgrad import SDMGrad
 from mtl_ext.methods.several_batches import SeveralBatches
 from mtl_ext.methods.si import SI
@@ -89,6 +91,8 @@ METHODS: dict[str, type[Method]] = {
         PUW,
         RGW,
         RLW,
+        SAALe,
+        SAALw,
         SDMGrad,
         SI,
         STCH,
@@ -146,6 +150,8 @@ __all__ = [
     "NashMTL",
     "NonFiniteError",
     "PCGrad",
+    "SAALe",
+    "SAALw",
     "SDMGrad",
     "SeveralBatches",
     "TaskObjectiveWeights",

@@ -1,6 +1,8 @@
 """Methods that weigh the losses: one backward pass."""
 
 from collections.abc import Iterable
+from itertools import compress
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,9 +24,14 @@ class LossMethod(Method):
         reduction: see `Method`; it multiplies the scalar that is minimised, hence the weights, and the gradients of the
             method's own parameters, too.
         nonfinite: see `Method`.
+
+    Attributes:
+        leaves_out_zeros: whether a task whose weight is exactly 0 takes no part in the backward pass, so that what is
+            its alone has no ``.grad``, and no optimizer moves it; looking waits for the device.
     """
 
     level = "loss"
+    leaves_out_zeros: ClassVar[bool] = False
 
     def __init__(self, *, num_tasks: int | None = None, reduction: str | None = None, nonfinite: str = "raise") -> None:
         super().__init__(reduction=reduction, nonfinite=nonfinite)
@@ -61,10 +68,14 @@ class LossMethod(Method):
         combined.backward(scale)  # type: ignore[no-untyped-call]  # also reaches the method's own parameters
         assert values.grad is not None
         factors = values.grad
-        roots = list(task_losses.tensors)
-        cotangents = [f.to(loss.dtype).reshape(loss.shape) for f, loss in zip(factors, roots, strict=True)]
         weights = factors / scale
-        for weight, row in zip(weights, penalty_cotangents(options.penalties, task_losses), strict=True):
+        trained = (weights != 0).tolist() if self.leaves_out_zeros else [True] * len(weights)
+        roots = list(compress(task_losses.tensors, trained))
+        cotangents = [
+            f.to(loss.dtype).reshape(loss.shape) for f, loss in zip(compress(factors, trained), roots, strict=True)
+        ]
+        penalties = compress(penalty_cotangents(options.penalties, task_losses), trained)
+        for weight, row in zip(compress(weights, trained), penalties, strict=True):
             roots += [tensor for tensor, _ in row]
             cotangents += [weight.to(grad.dtype) * grad for _, grad in row]
         torch.autograd.backward(roots, cotangents, retain_graph=options.retain_graph)

@@ -11,15 +11,11 @@ from mtl_ext.data import Inputs, Task
 from mtl_ext.gradients import Features
 from mtl_ext.models.architecture import Architecture, Branched
 from mtl_ext.models.heads import fresh_copy
-
-Pair = tuple[str, str]
-"""Source s and target t of a self-auxiliary task: it has the data and labels of s, and the path of t."""
-
-ARROW = "->"
+from mtl_ext.task_names import Pair, self_auxiliary_name
 
 
 class SelfAuxiliaries(Architecture):
-    """A half-shared network with self-auxiliary tasks (Xiao et al., SAAL).
+    """A half-shared network with self-auxiliary tasks (Graffeuille et al., SAAL).
 
     The self-auxiliary ``s->t`` has the inputs, labels and loss of task s, the target's branch, and a decoder of its
     own, with the architecture of the head of s. Its gradients reach the shared part, the branch of t and that decoder,
@@ -82,17 +78,6 @@ class SelfAuxiliaries(Architecture):
     def deployed(self) -> Architecture:
         """The network of the primary tasks."""
         return self.model
-
-
-def self_auxiliary_name(source: str, target: str) -> str:
-    """The name of the self-auxiliary task of a pair."""
-    return f"{source}{ARROW}{target}"
-
-
-def split_name(task: str) -> Pair:
-    """Source and target of a task by its name; a primary task is both of its own."""
-    source, arrow, target = task.partition(ARROW)
-    return (source, target) if arrow else (task, task)
 
 
 def all_pairs(tasks: Sequence[str]) -> list[Pair]:

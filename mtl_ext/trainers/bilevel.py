@@ -8,11 +8,21 @@ from torch import Tensor
 
 from mtl_ext.bilevel.meta_data import meta_batches
 from mtl_ext.data import Batch
+from mtl_ext.trainers.build import Parts
+from mtl_ext.trainers.forward import Forward
 from mtl_ext.trainers.steps import Draw, Step
 
 
 class BilevelStep(Step):
-    """Lets the method look ahead before every step, on the step's batches and on one of meta data."""
+    """Lets the method look ahead before every step, on the step's batches and on one of meta data.
+
+    The meta losses are those of the tasks that are measured in the end: self-auxiliary tasks do not run there.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        deployed = parts.model.deployed()
+        self.meta_forward = self.forward if deployed is parts.model else Forward(parts, deployed)
 
     def batches(self, order: torch.Generator, skip: int = 0) -> Iterator[Any]:
         """The draws of each step and its meta batch, see :meth:`Step.batches`."""
@@ -28,7 +38,7 @@ class BilevelStep(Step):
         meta_batch = meta_batch.to(self.parts.device)
         self.parts.method.update_weights(
             lambda: self._mean_losses(group),
-            lambda: self.forward.losses(meta_batch).losses,
+            lambda: self.meta_forward.losses(meta_batch).losses,
             self.parts.model,
             self.parts.optimizer,
         )

@@ -13,9 +13,10 @@ from mtl_ext.comparators import PTA, SAM
 from mtl_ext.data import DATASETS, MultiTaskData, Split, Task, hold_out
 from mtl_ext.methods import METHODS, Method
 from mtl_ext.models import MODELS, Architecture, Branched, HardSharing, SelfAuxiliaries
-from mtl_ext.models.self_auxiliary import all_pairs, self_auxiliary_tasks, split_name
+from mtl_ext.models.self_auxiliary import all_pairs, self_auxiliary_tasks
 from mtl_ext.monitors import SimilarityMonitor
 from mtl_ext.penalties import PENALTIES
+from mtl_ext.task_names import split_name
 from mtl_ext.trainers.config import TrainConfig
 
 # What the trainer hands to a maker of a kind that asks for it by name; not for the user to set.

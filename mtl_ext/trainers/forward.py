@@ -65,6 +65,8 @@ class Forward:
     def losses(self, batch: Batch) -> Pass:
         """Features and losses of a batch on the device; each task on its own inputs where it has any.
 
+        The tasks are those of the network: without self-auxiliary tasks, where it is the one that is evaluated.
+
         The loss of a head with several decoders is the mean of theirs.
         """
         with self._autocast():
@@ -73,6 +75,8 @@ class Forward:
             outputs: dict[str, list[Tensor]] = self._decoders(head_inputs)
         losses = {}
         for task in self.parts.tasks:
+            if task.name not in outputs:
+                continue
             target = batch.targets[task.source]
             by_decoder = [task.loss(_at_least_single(out), target) for out in outputs[task.name]]
             losses[task.name] = by_decoder[0] if len(by_decoder) == 1 else torch.stack(by_decoder).mean()
