@@ -1,6 +1,6 @@
-"""What a step with auxiliary tasks costs: a half-shared network and three dense tasks, relative to equal weighting.
+"""What a step with auxiliary tasks costs: a half-shared ResNet-18 and three dense tasks, relative to equal weighting.
 
-    python -m bench.auxiliary [--quick] [--depth 18] [--size 64] [--batch 4] [--rounds 9] [--threads 1]
+    python -m bench.auxiliary [--quick] [--width 32] [--size 96] [--batch 4] [--rounds 5] [--threads 1]
 
 The steps are the trainer's own. SAAL_e and SAAL_w have all six self-auxiliary tasks, SAAL_ew half of them. Beside our
 numbers: the paper's (SAAL, Table 4, NYUv2, ResNet-50), and what we set ourselves.
@@ -56,12 +56,12 @@ def make_data(size: int, batch: int) -> MultiTaskData:
     return MultiTaskData(tasks, split, split)
 
 
-def make_steps(depth: int, size: int, batch: int) -> dict[str, Callable[[], object]]:
+def make_steps(width: int, size: int, batch: int) -> dict[str, Callable[[], object]]:
     """Label -> one step of the trainer, on one batch."""
     data = make_data(size, batch)
     base = TrainConfig(
         model="half_shared",
-        model_options={"depth": depth, "dilated": True},
+        model_options={"width": width, "dilated": True},
         optimizer="SGD",
         optimizer_options={"momentum": 0.9, "weight_decay": 1e-4},
         lr=1e-2,
@@ -82,10 +82,10 @@ def main() -> None:
     """Times, prints and records."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two rounds of small images")
-    parser.add_argument("--depth", type=int, default=18)
-    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--width", type=int, default=32)
+    parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--wait", type=float, default=60.0, help="seconds to wait for a quiet machine")
     options = parser.parse_args()
@@ -93,11 +93,12 @@ def main() -> None:
         options.size, options.rounds = 32, 2
     busy = wait_until_quiet(options.wait)
     with cpu_threads(options.threads):
-        times = relative_step_times(
-            make_steps(options.depth, options.size, options.batch), "EW", options.rounds, repeats=1
-        )
+        steps = make_steps(options.width, options.size, options.batch)
+        times = relative_step_times(steps, "EW", options.rounds, repeats=1)
     console = Console()
-    console.print(f"half-shared ResNet-{options.depth}, batch {options.batch} at {options.size}x{options.size}")
+    console.print(
+        f"half-shared ResNet-18 of width {options.width}, batch {options.batch} at {options.size}x{options.size}"
+    )
     console.print(runtime_table(runtime_rows(times, PUBLISHED, "paper")))
     found = []
     for label, value in times.items():

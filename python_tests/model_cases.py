@@ -67,6 +67,7 @@ CASES = [
     ModelCase("small_conv", (1, 12, 12), {"size": 12}),
     ModelCase("small_dense", (3, 24, 16), {"width": 8, "stride": 8}),
     ModelCase("small_dense", (3, 16, 24), {"width": 8}, own=True),
+    ModelCase("transfer", (1, 12, 12), {"model": "small_conv", "model_options": {"size": 12}}),
     ModelCase("vgg16", (3, 64, 64), {"width": 4}, FLAT),
     ModelCase("vgg16", (3, 64, 64), {"width": 4, "task_norm": True}, FLAT, own=True),
 ]

@@ -14,6 +14,7 @@ from mtl_ext.models.self_auxiliary import SelfAuxiliaries
 from mtl_ext.models.small_conv import small_conv
 from mtl_ext.models.small_dense import small_dense
 from mtl_ext.models.split import deeplab, resnet_split
+from mtl_ext.models.transfer import transfer
 from mtl_ext.models.vgg import VGG16, vgg16
 
 MODELS: dict[str, Callable[..., Architecture]] = {
@@ -25,6 +26,7 @@ MODELS: dict[str, Callable[..., Architecture]] = {
     "resnet_split": resnet_split,
     "small_conv": small_conv,
     "small_dense": small_dense,
+    "transfer": transfer,
     "vgg16": vgg16,
 }
 
@@ -48,5 +50,6 @@ __all__ = [
     "resnet_split",
     "small_conv",
     "small_dense",
+    "transfer",
     "vgg16",
 ]

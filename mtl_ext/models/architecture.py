@@ -169,6 +169,13 @@ class Branched(HardSharing):
         return self.branches[task](super().head_features(features, task))
 
 
+def shares_bottom(model: Architecture) -> bool:
+    """Whether one encoder gives all that the heads read, the same for every task: a shared-bottom network."""
+    if isinstance(model, Branched):
+        return not list(model.branches.parameters())
+    return type(model) is HardSharing
+
+
 def check_own_inputs(inputs: Mapping[str, Tensor], tasks: Sequence[str]) -> None:
     """Checks that a mapping has an input for every task and no other.
 

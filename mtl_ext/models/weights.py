@@ -33,6 +33,28 @@ def load_weights(encoder: nn.Module, path: str | Path, classifier: str) -> None:
         OSError: the file cannot be read.
         ValueError: it holds something else, or entries that the encoder has not, lacks or has in another shape.
     """
+    given = {name: value for name, value in _read(path).items() if not name.startswith(classifier)}
+    _fill(encoder, given, path)
+
+
+def load_part(module: nn.Module, path: str | Path, prefix: str) -> None:
+    """Fills a part of a network from a file of the whole network's ``state_dict``.
+
+    Args:
+        module: changed only when everything fits.
+        path: the file.
+        prefix: what the names of the part's entries begin with in the file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it holds something else, or entries that the part has not, lacks or has in another shape.
+    """
+    state = _read(path)
+    _fill(module, {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}, path)
+
+
+def _read(path: str | Path) -> Mapping[str, Tensor]:
+    """The tensors of a file."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
@@ -41,8 +63,12 @@ def load_weights(encoder: nn.Module, path: str | Path, classifier: str) -> None:
         ) from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"weights: {path} holds no mapping from parameter names to tensors: save model.state_dict()")
-    given = {name: value for name, value in state.items() if not name.startswith(classifier)}
-    own = encoder.state_dict()
+    return state
+
+
+def _fill(module: nn.Module, given: Mapping[str, Tensor], path: str | Path) -> None:
+    """Fills a module, after checking that everything fits."""
+    own = module.state_dict()
     # Files of older versions of torch do not count batches.
     missing = [name for name in own if name not in given and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in given if name not in own]
@@ -58,7 +84,7 @@ def load_weights(encoder: nn.Module, path: str | Path, classifier: str) -> None:
             f"weights: {path} does not fit the network: it {'; it '.join(complaints)}. "
             "Check depth, width and in_channels against those of the file."
         )
-    encoder.load_state_dict(given, strict=False)
+    module.load_state_dict(given, strict=False)
 
 
 def _some(names: list[str]) -> str:
