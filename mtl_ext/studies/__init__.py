@@ -4,9 +4,10 @@ from pathlib import Path
 
 from mtl_ext.studies.recipe import Recipe, load_recipe, make_recipe, read_recipe, recipe_names
 from mtl_ext.studies.robust import RobustStudy
+from mtl_ext.studies.saal import SaalStudy
 from mtl_ext.studies.study import Study, read_description
 
-STUDIES: dict[str, type[Study]] = {cls.name: cls for cls in (RobustStudy,)}
+STUDIES: dict[str, type[Study]] = {cls.name: cls for cls in (RobustStudy, SaalStudy)}
 
 
 def report_folder(out: Path) -> Path:
@@ -22,4 +23,14 @@ def report_folder(out: Path) -> Path:
     return study.write_report(out, description)
 
 
-__all__ = ["STUDIES", "Recipe", "RobustStudy", "Study", "load_recipe", "read_recipe", "recipe_names", "report_folder"]
+__all__ = [
+    "STUDIES",
+    "Recipe",
+    "RobustStudy",
+    "SaalStudy",
+    "Study",
+    "load_recipe",
+    "read_recipe",
+    "recipe_names",
+    "report_folder",
+]

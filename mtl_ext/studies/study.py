@@ -226,9 +226,7 @@ class Study(ABC):
         first = {name: next(iter(choice.values.values())) for name, choice in self.choices().items()}
         return first | {name: decision.value for name, decision in decisions.items()}
 
-    def _given(
-        self, out: Path, columns: Mapping[str, Sequence[Column]], chosen: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def _given(self, out: Path, columns: Mapping[str, Sequence[Column]], chosen: Mapping[str, Any]) -> dict[str, Any]:
         """What is chosen, and what those experiments give whose runs are all there."""
         found = dict(chosen)
         while True:

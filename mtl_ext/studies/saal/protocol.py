@@ -1,15 +1,15 @@
 """What is trained: single tasks, pairs of tasks, the methods, and the numbers of shared blocks of Figure 1."""
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from typing import Any
 
-from mtl_ext.metrics import task_changes
 from mtl_ext.models.self_auxiliary import all_pairs
 from mtl_ext.relationships import mean_relationships, self_auxiliary_pairs
-from mtl_ext.studies.changes import Column
+from mtl_ext.studies.changes import Column, relative_change
 from mtl_ext.studies.recipe import Recipe
 from mtl_ext.studies.runs import RunRecord
 from mtl_ext.studies.study import Experiment
@@ -111,7 +111,9 @@ class Part:
         useful = self_auxiliary_pairs(changes)
         seeds = self.recipe.seeds
         found = {
-            "single tasks": Experiment(self.single_tasks(), seeds, self.tasks[0], gives=partial(_validation_measures, self)),
+            "single tasks": Experiment(
+                self.single_tasks(), seeds, self.tasks[0], gives=partial(_validation_measures, self)
+            ),
             "pairs": Experiment(
                 self._pairs(baseline),
                 seeds,
@@ -189,13 +191,13 @@ def sharing_row(kind: str, shared: int) -> str:
     return f"{kind}, {shared} shared"
 
 
-def lower_metrics(columns: Sequence[Column]) -> set[str]:
-    """Names of the metrics where less is better."""
-    return {column.metric for column in columns if not column.higher_is_better}
+def task_change(measures: Measures, singles: Measures, columns: Sequence[Column], task: str) -> float:
+    """Relative change of a task, the mean over its metrics, positive where better (Eq. 12); NaN against 0."""
+    return statistics.fmean(relative_change(measures, singles, column) for column in columns if column.task == task)
 
 
 def pair_changes(
-    part: Part, singles: Measures, pairs: Mapping[str, Measures], lower: set[str]
+    part: Part, singles: Measures, pairs: Mapping[str, Measures], columns: Sequence[Column]
 ) -> dict[str, float]:
     """``SOURCE->TARGET`` -> relative change of the target beside the source against the target alone, of one seed.
 
@@ -203,13 +205,12 @@ def pair_changes(
         part: of the study.
         singles: of the tasks' single-task networks.
         pairs: row -> measures of the pair's network.
-        lower: names of the metrics where less is better.
+        columns: the metrics of all tasks.
     """
     changes = {}
     for source, target in all_pairs(part.tasks):
         measures = pairs[pair_row(*sorted((source, target), key=part.tasks.index))]
-        change = task_changes({target: measures[target]}, {target: singles[target]}, lower)
-        changes[self_auxiliary_name(source, target)] = change[target]
+        changes[self_auxiliary_name(source, target)] = task_change(measures, singles, columns, target)
     return changes
 
 
@@ -234,9 +235,9 @@ def _enumeration(
     Raises:
         ValueError: there is no such seed.
     """
-    lower = lower_metrics(columns[part.experiment_name("methods")])
+    own = columns[part.experiment_name("methods")]
     found = by_seed(records, lambda record: record.val, len(part.tasks) * (len(part.tasks) - 1) // 2)
-    each = [pair_changes(part, validation[seed], pairs, lower) for seed, pairs in found.items() if seed in validation]
+    each = [pair_changes(part, validation[seed], pairs, own) for seed, pairs in found.items() if seed in validation]
     if not each:
         failed = {record.row: record.failure for record in records if record.failure}
         raise ValueError(f"{part.name}: a pair's run failed with every seed, {failed}: lower lr")
