@@ -10,7 +10,7 @@ import sys
 
 from bench import records
 
-PROGRAMS = ("run", "overhead", "peers", "torchjd_accelerate", "step")
+PROGRAMS = ("run", "overhead", "peers", "torchjd_accelerate", "step", "dgr_cost", "auxiliary")
 SUITE = ("-m", "pytest", "bench/test_bench.py", "-q", "--benchmark-columns=min,median,rounds")
 
 

@@ -1,6 +1,6 @@
 // The machine's best rates, against which the kernels are measured. Memory: read a list, copy it (through the caches or
-// past them), read K rows to write one. In cache: Philox words. Plain pointers, called through ctypes; threads are started per call, as their cost
-// counts for both.
+// past them), read K rows to write one. In cache: Philox words. Plain pointers, called through ctypes; threads are
+// started per call, as their cost counts for both.
 #include <algorithm>
 #include <cstdint>
 #include <cstring>

@@ -61,6 +61,7 @@ SECTIONS: dict[str, tuple[str, Callable[[list[Line]], str]]] = {
     "peers": ("Next to TorchJD", value_table),
     "torchjd_accelerate": ("TorchJD's own classes, accelerated", value_table),
     "step": ("Whole steps of a ResNet-18", value_table),
+    "auxiliary": ("Steps with auxiliary tasks, of a half-shared ResNet-50", value_table),
     "suite": ("Implementations of one operator", suite_table),
 }
 

@@ -54,6 +54,8 @@ def projected(vector):
 
 PREFERENCE = ({"preference": [1.0, -1.0]}, r"preference\[1\] is -1.0, expected a number at least 0")
 REG_EPS = ({"reg_eps": -1.0}, "reg_eps is -1.0")
+BAD_PRIMARY = ({"num_tasks": 2, "primary": 2}, "primary is 2, expected a number at least 0 and at most 1")
+PRIMARY_FIRST = "the first task is the primary one"
 
 CASES = {
     "AlignedMTL": MethodCase(
@@ -86,6 +88,13 @@ CASES = {
             ({"max_norm": 0.0}, "max_norm is 0.0"),
         ),
     ),
+    "GCS": MethodCase(
+        lambda k: methods.GCS(k),
+        lambda: JACOBIAN.numpy()[0],
+        "the primary row: the other one conflicts with it",
+        order=PRIMARY_FIRST,
+        bad_options=(BAD_PRIMARY,),
+    ),
     "GradVac": MethodCase(
         lambda k: methods.GradVac(k),
         lambda: np.array([0.5848, 3.8012, 3.8012]),
@@ -95,6 +104,22 @@ CASES = {
         bad_options=(
             ({"num_tasks": 2, "beta": 2.0}, "beta is 2.0"),
             ({"num_tasks": 2, "groups": "layer"}, "groups is 'layer', expected one of 'model', 'tensor'"),
+        ),
+    ),
+    "IAL": MethodCase(
+        lambda k: methods.IAL(k),
+        lambda: JACOBIAN.numpy()[0] + 0.1 * np.sqrt(18 / 38) * JACOBIAN.numpy()[1],
+        "Eq. 7 by hand, with 1 - 0.9 as the weight of the second row, whose squared norm is 38 and the other's 18",
+        order=PRIMARY_FIRST,
+        bad_options=(
+            BAD_PRIMARY,
+            ({"num_tasks": 2, "indicator": "loss"}, "indicator is 'loss', expected one of 'uncertainty', 'training_"),
+            ({"num_tasks": 2, "indicator": None}, "indicator is None, expected a name, a number"),
+            ({"num_tasks": 2, "indicator": [0.1]}, r"indicator has shape \[1\], expected \[num_tasks\] = \[2\]"),
+            ({"num_tasks": 2, "indicator_options": {"alpha": 1.0}}, "indicator 'uncertainty' has g"),
+            ({"num_tasks": 2, "method": "UW"}, "method is 'UW', expected one that weighs losses"),
+            ({"num_tasks": 2, "method": methods.UW(3)}, "method is for 3 tasks, expected num_tasks = 2"),
+            ({"num_tasks": 2, "initial_sigma": 0.0}, "initial_sigma is 0.0, expected a number above 0"),
         ),
     ),
     "IMTL": MethodCase(
@@ -112,6 +137,19 @@ CASES = {
         bad_options=(
             ({"num_tasks": 2, "max_norm": -1.0}, "max_norm is -1.0"),
             ({"num_tasks": 2, "update_every": 0}, "update_every is 0"),
+        ),
+    ),
+    "OLAUX": MethodCase(
+        lambda k: methods.OLAUX(k),
+        lambda: JACOBIAN.numpy()[0] + 0.1 * JACOBIAN.numpy()[1],
+        "the first weights: 1 for the primary row, 0.1 for the other",
+        scale_free=False,
+        order=PRIMARY_FIRST,
+        bad_options=(
+            BAD_PRIMARY,
+            ({"num_tasks": 2, "initial": -0.1}, "initial is -0.1"),
+            ({"num_tasks": 2, "lr": -1.0}, "lr is -1.0"),
+            ({"num_tasks": 2, "interval": 0}, "interval is 0"),
         ),
     ),
     "UPGrad": MethodCase(

@@ -167,6 +167,17 @@ CASES = {
             ({"num_tasks": 2, "weights": [1.0, -0.5]}, r"weights\[1\] is -0.5, expected a finite number of at least 0"),
         ),
     ),
+    "FORUM": MethodCase(
+        lambda k: methods.FORUM(k),
+        weighted(0.5, 0.5),
+        "half the sum: without meta losses it descends the loss of the lower level, whose weights start equal",
+        bad_options=(
+            ({"num_tasks": 2, "phi": -0.1}, "phi is -0.1"),
+            ({"num_tasks": 2, "inner_steps": 0}, "inner_steps is 0"),
+            ({"num_tasks": 2, "inner_lr": 0}, "inner_lr is 0, expected a number above 0"),
+            ({"num_tasks": 2, "lr": -1}, "lr is -1"),
+        ),
+    ),
     "GLS": MethodCase(
         lambda k: methods.GLS(),
         weighted(np.sqrt(2) / 2, np.sqrt(2) / 4),
@@ -195,6 +206,16 @@ CASES = {
         lambda k: methods.IMTLL(k),
         weighted(1.0, 1.0),
         "the sum: all scales are 1",
+    ),
+    "MOML": MethodCase(
+        lambda k: methods.MOML(k),
+        weighted(0.5, 0.5),
+        "half the sum: weights start equal and move only when they are updated",
+        bad_options=(
+            ({"num_tasks": 2, "lr": -1}, "lr is -1"),
+            ({"num_tasks": 2, "mode": "exact"}, "mode is 'exact', expected one of 'jvp', 'fd'"),
+            ({"num_tasks": 2, "virtual_step": "adam"}, "virtual_step is 'adam', expected one of 'own', 'sgd'"),
+        ),
     ),
     "PBI": MethodCase(
         lambda k: methods.PBI(k),

@@ -17,6 +17,8 @@ DEPTH = Task("depth", "pixels", 1, functional.l1_loss, ())
 VALUES = Task("mean", "values", 2, functional.mse_loss, ())
 MIXED = (CLASSES, PIXELS, VALUES)
 FLAT = (CLASSES, VALUES)
+# Options that only make a network small.
+SHRINKING = ("width", "rates", "num_heads", "head_width")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class ModelCase:
 
     @property
     def id(self) -> str:
-        changed = [f"{name}={value}" for name, value in self.options.items() if name not in ("width", "rates")]
+        changed = [f"{name}={value}" for name, value in self.options.items() if name not in SHRINKING]
         return "-".join([self.model, *changed, *(["own"] if self.own else [])])
 
     def make(self, dtype=torch.float32):
@@ -52,6 +54,7 @@ class ModelCase:
 
 
 TINY = {"width": 4, "rates": (1, 2, 3)}
+TINY_SWIN = {"width": 8, "depths": (2, 2), "num_heads": (1, 2), "head_width": 4, "rates": (1, 2)}
 CASES = [
     ModelCase("deeplab", (3, 32, 48), {**TINY, "depth": 18}, (PIXELS, DEPTH)),
     ModelCase("half_shared", (3, 64, 64), TINY),
@@ -67,6 +70,8 @@ CASES = [
     ModelCase("small_conv", (1, 12, 12), {"size": 12}),
     ModelCase("small_dense", (3, 24, 16), {"width": 8, "stride": 8}),
     ModelCase("small_dense", (3, 16, 24), {"width": 8}, own=True),
+    ModelCase("swin_split", (3, 32, 48), {**TINY_SWIN, "window": 4}),
+    ModelCase("swin_split", (2, 29, 21), {**TINY_SWIN, "window": 3, "patch": 2, "in_channels": 2}, FLAT, own=True),
     ModelCase("transfer", (1, 12, 12), {"model": "small_conv", "model_options": {"size": 12}}),
     ModelCase("vgg16", (3, 64, 64), {"width": 4}, FLAT),
     ModelCase("vgg16", (3, 64, 64), {"width": 4, "task_norm": True}, FLAT, own=True),

@@ -177,7 +177,40 @@ def test_weights_may_fall_below_zero_unless_they_are_kept_from_it():
         assert (method.weights.min() >= 0) == nonnegative
 
 
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
+def test_a_shared_step_finds_the_same_weights_one_step_later(optimizer):
+    found = []
+    for shared in (False, True):
+        net, method = Net(), AutoLambda(3, primary="main", lr=1e-2, shared_step=shared)
+        by = optimizer(net.parameters(), lr=0.05)
+        batch, meta = (partial(net.losses, *draw(seed)) for seed in range(2))
+        if not shared:
+            method.update_weights(batch, meta, net, by)
+        applied = method.backward(batch())
+        grads = [param.grad.clone() for param in net.parameters()]
+        if shared:
+            method.update_weights(batch, meta, net, by)
+            assert applied.tolist() == [0.1] * 3
+            assert all(torch.equal(param.grad, grad) for param, grad in zip(net.parameters(), grads, strict=True))
+        found.append(method.weights)
+    torch.testing.assert_close(*found, rtol=1e-10, atol=0)
+    assert (found[0] != 0.1).all()
+
+
+def test_a_shared_step_needs_the_gradient_unless_the_step_was_left_out():
+    net = Net()
+    batch, optimizer = partial(net.losses, *draw(0)), torch.optim.SGD(net.parameters(), lr=0.05)
+    with pytest.raises(
+        ValueError, match=r"no parameter of model has a \.grad to share: call the method's backward first"
+    ):
+        AutoLambda(3, shared_step=True).update_weights(batch, batch, net, optimizer)
+    method = AutoLambda(3, shared_step=True, nonfinite="skip")
+    method.update_weights(batch, batch, net, optimizer)
+    assert method.adam.steps == 0
+
+
 def test_methods_say_that_they_look_ahead():
     for name, method in METHODS.items():
-        assert method.bilevel == (method.update_weights is not Method.update_weights), name
+        overridden = method.update_weights is not Method.update_weights
+        assert overridden == (method.bilevel or name == "IAL"), name  # which looks ahead if a part of it does
     assert AutoLambda.bilevel

@@ -160,6 +160,7 @@ def test_a_missing_extra_is_named_in_one_line(capsys, monkeypatch):
 
 
 def test_the_package_imports_without_the_extras():
-    extras = {"rich", "jsonargparse", "matplotlib", "yaml", "tensorboard", "mlxtend"}
-    code = f"import sys, mtl_ext.trainers, mtl_ext.plots, mtl_ext.cli; sys.exit(bool({extras} & set(sys.modules)))"
+    extras = {"rich", "jsonargparse", "matplotlib", "yaml", "tensorboard", "mlxtend", "sklearn"}
+    modules = "mtl_ext.trainers, mtl_ext.plots, mtl_ext.representation, mtl_ext.cli"
+    code = f"import sys, {modules}; sys.exit(bool({extras} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

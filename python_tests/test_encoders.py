@@ -128,7 +128,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
     text = str(caught.value)
     assert "it lacks layer1.0.conv1.weight;" in text
     assert "in another shape conv1.weight [2, 4, 7, 7] (the network has [2, 3, 7, 7])" in text
-    assert "it has besides extra. Check depth" in text
+    assert "it has besides extra. Check the options that shape the network (depth" in text
     with pytest.raises(ValueError, match=r"it lacks layer1\.0\.conv3\.weight, .* and \d+ more"):
         ResNet(50, width=2, weights=save(path, encoder, "fc."))
 

@@ -51,7 +51,8 @@ def test_the_mean_is_a_kth_of_the_sum(name, level):
     torch.testing.assert_close(total_weights, 2 * mean_weights)
     shared = ("trunk",) if level == "features" else ("trunk", "adapter")
     for key, grad in mean.items():
-        factor = 1 if name == "IMTL" and not key.startswith(shared) else 2  # whose heads are not weighed by the weights
+        own = name in ("IAL", "IMTL") and not key.startswith(shared)  # whose heads are not weighed by the weights
+        factor = 1 if own else 2
         torch.testing.assert_close(total[key], factor * grad, msg=lambda text, key=key: f"{key}: {text}")
 
 

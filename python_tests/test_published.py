@@ -193,6 +193,9 @@ def test_what_the_notes_say_about_contradictions():
         for row in TABLES["saal", name].rows.values():
             if len(row.changes) == 3:
                 assert np.mean(list(row.changes.values())) == pytest.approx(row.delta, abs=0.0101)
+    implied = TABLES["dgr", "table_4c"]
+    for name, row in list(implied.rows.items())[1:]:
+        assert implied.delta(name) == pytest.approx(row.delta, abs=0.04)
     lost = TABLES["saal", "table_2"]
     assert "segmentation" not in lost.rows["DWA"].changes
     assert lost.changes("DWA")["segmentation"] == pytest.approx(-5.25, abs=0.005)

@@ -300,6 +300,23 @@ def test_names_come_with_the_losses_or_once_and_for_all():
         )
 
 
+@pytest.mark.parametrize("mode", ["jvp", "fd"])
+def test_a_shared_step_finds_the_same_weights_one_step_later(mode):
+    found = []
+    for shared in (False, True):
+        net, method = Net(), SAALw(6, lr=1e-2, mode=mode, shared_step=shared)
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+        batch, meta = partial(net.losses, draw(0)), partial(net.losses, draw(1), True)
+        if not shared:
+            method.update_weights(batch, meta, net, optimizer)
+        applied = method.backward(batch())
+        if shared:
+            assert applied.tolist() == pytest.approx([1 / 3, 0.5, 1, 1 / 3, 0.5, 1 / 3])
+            method.update_weights(batch, meta, net, optimizer)
+        found.append(method.weights)
+    torch.testing.assert_close(*found, rtol=1e-6, atol=0)
+
+
 def test_losses_that_are_not_finite_are_named_and_never_reach_the_weights():
     net = Net()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
@@ -340,9 +357,10 @@ def test_the_step_of_the_difference_can_be_given():
 LEARNT = replace(CONFIG, method="SAALw", method_options={"lr": 1e-2}, meta_data="holdout:0.25")
 
 
-def test_training_runs_the_primary_tasks_alone_on_meta_data():
-    trainer = Trainer(LEARNT, make_data())
-    runs = dict.fromkeys(trainer.parts.model.tasks, 0)
+@pytest.mark.parametrize("shared", [False, True])
+def test_training_runs_the_primary_tasks_alone_on_meta_data(shared):
+    trainer = Trainer(replace(LEARNT, method_options={"shared_step": shared}), make_data())
+    runs = dict.fromkeys(trainer.parts.model.tasks, 0)  # the primary tasks first
 
     def count(name, *_):
         runs[name] += 1
@@ -352,7 +370,9 @@ def test_training_runs_the_primary_tasks_alone_on_meta_data():
     item = next(trainer.step.batches(torch.Generator()))
     trainer.step(item)
     # Once for the real step, for the virtual one and for the forward-mode pass; primary tasks once more.
-    assert runs == {"brightest": 4, "mean": 4, "mean->brightest": 3, "brightest->mean": 3}
+    passes = 2 if shared else 3
+    assert runs == dict(zip(runs, (passes + 1, passes + 1, passes, passes), strict=True))
+    assert trainer.parts.method.adam.steps == 1
 
 
 def test_a_run_learns_weights_that_share_one():

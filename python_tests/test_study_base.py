@@ -24,7 +24,11 @@ RECIPE = {
     "timing_rounds": 0,
     "experiments": {
         "digits": {"timing_rounds": 1, "train": {"lr": 0.1}},
-        "other digits": {"seeds": 1, "train": {"data_options": {**SIZES, "seed": 1}}},
+        "other digits": {
+            "options": {"metrics": ["right/acc %"]},
+            "seeds": 1,
+            "train": {"data_options": {**SIZES, "seed": 1}},
+        },
     },
 }
 COLUMNS = [Column("a", "acc", True), Column("b", "err", False)]
@@ -44,7 +48,8 @@ class TwoExperiments(Study):
         for name in self.recipe.experiments:
             recipe = self.recipe.experiment(name)
             rows = {"EW": recipe.config("EW"), "chosen": replace(recipe.config("EW"), lr=chosen["lr"])}
-            found[name] = Experiment(rows, recipe.seeds, "EW", recipe.timing_rounds)
+            metrics = recipe.options.get("metrics", ())
+            found[name] = Experiment(rows, recipe.seeds, "EW", recipe.timing_rounds, metrics)
         return found
 
     def analyse(self, out, runs, workers):
@@ -61,7 +66,8 @@ def test_an_experiment_has_the_recipes_fields_but_for_its_own_entry_by_entry():
     assert first.train == {**RECIPE["train"], "lr": 0.1} and first.seeds == 2 and first.timing_rounds == 1
     assert second.seeds == 1 and second.train["data_options"]["seed"] == 1 and second.timing_rounds == 0
     assert second.config("CAGrad", epochs=7).epochs == 7
-    assert second.config("CAGrad").method_options == {"c": 0.3} and second.options == {"rates": [0.01, 0.001]}
+    assert second.config("CAGrad").method_options == {"c": 0.3}
+    assert second.options == {"rates": [0.01, 0.001], "metrics": ["right/acc %"]}
 
 
 def test_wrong_fields_of_an_experiment_are_refused():
@@ -126,9 +132,17 @@ def test_choices_are_made_before_the_experiments_and_all_of_it_goes_on_where_it_
     )
     assert set(material.results["digits"].step_times) == {"EW", "chosen"}
     assert material.results["other digits"].step_times == {}
+    names = [[column.name for column in results.columns] for results in material.results.values()]
+    assert len(names[0]) == 4 and names[1] == ["right acc %"]
     counts.clear()
     study.run(tmp_path, 1, counts.append)
     assert counts == [2, 6]
+
+
+def test_unknown_metrics_are_refused(tmp_path):
+    recipe = make_recipe({**RECIPE, "experiments": {"x": {"options": {"metrics": ["right/speed"]}}}})
+    with pytest.raises(ValueError, match="metrics has 'right/speed', expected names out of left/acc %"):
+        TwoExperiments(recipe).run(tmp_path, 1)
 
 
 def test_runs_have_the_seeds_outermost():

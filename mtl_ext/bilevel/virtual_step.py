@@ -79,7 +79,8 @@ class VirtualStep:
                 f"optimizer is {type(self._optimizer).__name__}, which cannot be differentiated: take one of "
                 "torch.optim with an argument 'differentiable', such as SGD or Adam, or the published form, 'sgd'"
             )
-        inputs = [None if grad is None else grad.clone().requires_grad_() for grad in self._grads]
+        pairs = zip(self._grads, cotangents, strict=True)
+        inputs = [None if grad is None or v is None else grad.clone().requires_grad_() for grad, v in pairs]
         after = self._own_step(inputs, differentiable=True)
         pulled = [torch.zeros_like(vector) for vector in vectors]
         for i, (grad, moved, vector) in enumerate(zip(inputs, after, vectors, strict=True)):

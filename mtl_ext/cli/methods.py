@@ -59,7 +59,7 @@ def extras(method: type[Method]) -> list[str]:
         "K more passes at parameter level.": method.second_derivatives,
         "A forward pass after the step.": method.second_look,
         "Validation after each epoch.": method.wants_performance,
-        "3 more passes for the weights.": method.bilevel,
+        "More passes, on other data too.": method.bilevel,
     }
     return [text for text, needed in needs.items() if needed]
 

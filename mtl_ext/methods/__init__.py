@@ -19,12 +19,15 @@ from mtl_ext.methods.excess_mtl import ExcessMTL
 from mtl_ext.methods.fairgrad import FairGrad
 from mtl_ext.methods.famo import FAMO
 from mtl_ext.methods.fixed_weights import FixedWeights
+from mtl_ext.methods.forum import FORUM
+from mtl_ext.methods.gcs import GCS
 from mtl_ext.methods.gls import GLS
 from mtl_ext.methods.go4align import GO4Align
 from mtl_ext.methods.grad_method import GradMethod, GramMethod
 from mtl_ext.methods.graddrop import GradDrop
 from mtl_ext.methods.gradnorm import GradNorm
 from mtl_ext.methods.gradvac import GradVac
+from mtl_ext.methods.ial import IAL
 from mtl_ext.methods.imtl import IMTL
 from mtl_ext.methods.imtlg import IMTLG
 from mtl_ext.methods.imtll import IMTLL
@@ -33,7 +36,9 @@ from mtl_ext.methods.loss_method import LossMethod
 from mtl_ext.methods.mgda import MGDA
 from mtl_ext.methods.moco import MoCo
 from mtl_ext.methods.modo import MoDo
+from mtl_ext.methods.moml import MOML
 from mtl_ext.methods.nash_mtl import NashMTL
+from mtl_ext.methods.ol_aux import OLAUX
 from mtl_ext.methods.pbi import PBI
 from mtl_ext.methods.pcd import PCD
 from mtl_ext.methods.pcgrad import PCGrad
@@ -72,11 +77,14 @@ METHODS: dict[str, type[Method]] = {
         FairGrad,
         FAMO,
         FixedWeights,
+        FORUM,
+        GCS,
         GLS,
         GO4Align,
         GradDrop,
         GradNorm,
         GradVac,
+        IAL,
         IMTL,
         IMTLG,
         IMTLL,
@@ -84,7 +92,9 @@ METHODS: dict[str, type[Method]] = {
         MGDA,
         MoCo,
         MoDo,
+        MOML,
         NashMTL,
+        OLAUX,
         PBI,
         PCD,
         PCGrad,
@@ -112,12 +122,17 @@ __all__ = [
     "DWA",
     "EW",
     "FAMO",
+    "FORUM",
+    "GCS",
     "GLS",
+    "IAL",
     "IMTL",
     "IMTLG",
     "IMTLL",
     "METHODS",
     "MGDA",
+    "MOML",
+    "OLAUX",
     "PBI",
     "PCD",
     "PUW",

@@ -40,6 +40,9 @@ class AutoLambda(LossMethod):
             that have no forward-mode formula.
         virtual_step: ``"own"``, the optimizer's own step, whatever it is, or ``"sgd"``; see
             :class:`mtl_ext.bilevel.VirtualStep`.
+        shared_step: share the real step's gradient with the virtual step, which saves a forward and a backward pass on
+            the training batch: ``update_weights`` is called after ``backward``, before the optimizer's step, and the
+            weights that it finds count from the next step on. Dropout is drawn anew for it.
         nonnegative: keep the weights from falling below 0, where a step would raise that task's loss (ours: in the
             published code they may).
         reduction: ``"sum"`` as above, or ``"mean"``: divided by K, in the virtual step, too.
@@ -61,6 +64,7 @@ class AutoLambda(LossMethod):
         lr: float = 1e-4,
         mode: str = "jvp",
         virtual_step: str = "own",
+        shared_step: bool = False,
         nonnegative: bool = False,
         reduction: str = "sum",
         nonfinite: str = "raise",
@@ -73,6 +77,7 @@ class AutoLambda(LossMethod):
         self.primary = None if primary is None else chosen_tasks("primary", primary, num_tasks)
         self.mode = mode
         self.virtual_step = virtual_step
+        self.shared_step = shared_step
         self.nonnegative = nonnegative
         self.register_buffer("weights", task_values("initial", initial, num_tasks))
         self.adam = Adam(num_tasks, lr=lr)
@@ -95,18 +100,20 @@ class AutoLambda(LossMethod):
             NonFiniteError: a loss is not finite, see ``nonfinite``.
             RuntimeError: an operator of the model has no forward-mode formula: take ``mode="fd"``.
         """
+        if self.shared_step and self.nonfinite == "skip" and all(p.grad is None for p in model.parameters()):
+            return  # backward has left the step out
         factor = self.reduction_factor(len(self.weights))
         found = hypergradient(
             train_losses,
             meta_losses,
             model,
             optimizer,
-            factor * self.weights,
+            None if self.shared_step else factor * self.weights,
             meta_weights=self._primary_ones,
             mode=self.mode,
             virtual_step=self.virtual_step,
         )
-        if self._skips(found.train) or self._skips(found.meta):
+        if any(self._skips(losses) for losses in found.losses):
             return
         self.adam.step(self.weights, factor * found.gradient)
         if self.nonnegative:

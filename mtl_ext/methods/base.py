@@ -55,6 +55,8 @@ class Method(nn.Module):
         second_derivatives: whether a step differentiates the gradients once more.
         second_look: whether `look_again` wants the losses of the same batch after the optimizer's step.
         bilevel: whether `update_weights` wants a batch of other data before every step.
+        shared_step: of a bilevel method, whether `update_weights` is called between `backward` and the optimizer's step
+            instead, and goes by the gradient that is there.
         wants_performance: whether `update_performance` wants to know after every epoch how well the tasks do on
             validation data.
         gram: [K, K] float64, the Gram matrix of the last call; None before, and for methods that do not need it.
@@ -66,6 +68,7 @@ class Method(nn.Module):
     second_derivatives: ClassVar[bool] = False
     second_look: ClassVar[bool] = False
     bilevel: ClassVar[bool] = False
+    shared_step: bool = False
     wants_performance: ClassVar[bool] = False
 
     def __init__(self, *, reduction: str | None = None, nonfinite: str = "raise") -> None:
@@ -144,6 +147,8 @@ class Method(nn.Module):
     ) -> None:
         """Looks one step ahead and changes the weights; to be called before the step's own forward pass, see `bilevel`.
 
+        With `shared_step` it is called after the step's `backward`, and changes the weights of the next one.
+
         The model, its buffers, their ``.grad``, the optimizer and the random numbers that the forward pass will draw
         are left as they are.
 
@@ -164,6 +169,11 @@ class Method(nn.Module):
 
     def end_epoch(self) -> None:
         """Tells the method that an epoch is over; some go by epochs."""
+
+    @property
+    def logged(self) -> dict[str, float]:
+        """Numbers of the last step, by name, that are worth a log besides losses and weights; reading them waits."""
+        return {}
 
     def check(self) -> None:
         """Waits for the verdict on the last call's gradients and raises it; only CUDA defers it.

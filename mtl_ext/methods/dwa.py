@@ -49,17 +49,20 @@ class DWA(LossMethod):
 
     def combined_loss(self, losses: Tensor) -> Tensor:
         """The weighted sum."""
-        values = losses.detach()
-        self.epoch.add(values)
+        rates = self.rates(losses.detach())
+        weights = len(losses) * (rates / self.temperature).softmax(0)
+        return torch.where(rates.isfinite().all(), weights, 1.0) @ losses
+
+    def rates(self, losses: Tensor) -> Tensor:
+        """Takes a step's losses [K] float64, detached; gives r [K], with NaN while the weights are 1."""
+        self.epoch.add(losses)
         if self.window:
-            finite = values.isfinite().all()
-            shifted = torch.cat([self.recent[1:], values[None]])
+            finite = losses.isfinite().all()
+            shifted = torch.cat([self.recent[1:], losses[None]])
             self.recent.copy_(torch.where(finite, shifted, self.recent))
             keep_finite(self.averages, self.recent.reshape(2, self.window, -1).mean(1))
         older, newer = self.averages
-        rates = torch.where(older == 0, 1.0, newer / older).clamp(max=torch.finfo(torch.float64).max)
-        weights = len(losses) * (rates / self.temperature).softmax(0)
-        return torch.where(self.averages.isfinite().all(), weights, 1.0) @ losses
+        return torch.where(older == 0, 1.0, newer / older).clamp(max=torch.finfo(torch.float64).max)
 
     def end_epoch(self) -> None:
         """Takes the epoch's mean losses; without a step since the last call, nothing happens."""

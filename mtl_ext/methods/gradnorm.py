@@ -93,13 +93,26 @@ class GradNorm(GramMethod):
     def task_weights(self, gram: Tensor, losses: Tensor) -> Tensor:
         """The weights so far; those of the next call are found from these norms and losses."""
         weights = self.weights.clone()
-        self.first.copy_(torch.where(self.first.isnan().any(), losses, self.first))
         norms = gram.diagonal().sqrt()
         mean_norm = (weights * norms).mean()
-        ratios = torch.where(self.first == 0, 1.0, losses / self.first).clamp(min=0.0)
-        rates = torch.where(ratios.sum() > 0, ratios / ratios.mean(), 1.0)
+        rates = training_rates(self.first, losses)
         pull = (weights * norms - mean_norm * rates**self.alpha).sign() * norms / mean_norm
         self.adam.step(self.weights, torch.where(mean_norm == 0, 0.0, pull))
         positive = self.weights.clamp(min=LEAST_WEIGHT)
         keep_finite(self.weights, len(positive) * positive / positive.sum())
         return weights
+
+
+def training_rates(first: Tensor, losses: Tensor) -> Tensor:
+    """Each loss relative to the first ones, over the mean of that: ``r_k``, above 1 for tasks that train slowly.
+
+    Args:
+        first: [K] float64, L(0); NaN until these losses, the first, are written there.
+        losses: [K] float64.
+
+    Returns:
+        [K] float64.
+    """
+    first.copy_(torch.where(first.isnan().any(), losses, first))
+    ratios = torch.where(first == 0, 1.0, losses / first).clamp(min=0.0)
+    return torch.where(ratios.sum() > 0, ratios / ratios.mean(), 1.0)

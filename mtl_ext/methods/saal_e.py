@@ -49,26 +49,26 @@ class SAALe(LossMethod):
                 raise ValueError(f"tasks is {tasks!r}, expected {num_tasks} different names, one per loss")
             target_indices(self.tasks)
         self.register_buffer("weights", torch.ones(num_tasks, dtype=torch.float64))
-        self._targets: Tensor | None = None
+        self._last: tuple[str, ...] = ()
 
     def combined_loss(self, losses: Tensor) -> Tensor:
         """The sum with the normalised weights, for the tasks of the last `backward`."""
-        assert self._targets is not None
-        return normalised(self.weights, self._targets) @ losses
+        return self._shares(self.weights, self._last) @ losses
 
     def _step(
         self, losses: Losses, shared: Iterable[Tensor] | None, features: Features | None, options: StepOptions
     ) -> Tensor:
-        self._targets = self._targets_of("losses", TaskLosses(losses))
+        found = TaskLosses(losses)
+        check_num_tasks(len(found), len(self.weights))
+        self._last = self._names("losses", found)
         return super()._step(losses, shared, features, options)
 
-    def _targets_of(self, name: str, losses: TaskLosses) -> Tensor:
-        """The position of each loss's target among the losses, [K] on the device of the weights."""
-        check_num_tasks(len(losses), len(self.weights))
-        return target_indices(self._names(name, losses)).to(self.weights.device)
+    def _shares(self, weights: Tensor, names: tuple[str, ...]) -> Tensor:
+        """Eq. 11 for weights [K] of the tasks of some names."""
+        return normalised(weights, target_indices(names).to(weights.device))
 
     def _names(self, name: str, losses: TaskLosses) -> tuple[str, ...]:
-        """The tasks' names.
+        """The names of all tasks, or of some.
 
         Raises:
             ValueError: the losses have none, and ``tasks`` does not give them.

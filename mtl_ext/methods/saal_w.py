@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from mtl_ext.bilevel import chain_rule, hypergradient
 from mtl_ext.losses import Losses, TaskLosses
-from mtl_ext.methods.base import check_choice, check_range
-from mtl_ext.methods.saal_e import SAALe, normalised, target_sums
+from mtl_ext.methods.base import check_choice, check_num_tasks, check_range
+from mtl_ext.methods.saal_e import SAALe, target_indices, target_sums
 from mtl_ext.methods.state import Adam
 from mtl_ext.task_names import is_primary
 
@@ -44,6 +44,9 @@ class SAALw(SAALe):
             first group), or ``"norm"``, by 0.01 in all (Auto-lambda).
         virtual_step: ``"own"``, the optimizer's own step, whatever it is, or ``"sgd"``; see
             :class:`mtl_ext.bilevel.VirtualStep`.
+        shared_step: share the real step's gradient with the virtual step, which saves a forward and a backward pass on
+            the training batch: ``update_weights`` is called after ``backward``, before the optimizer's step, and the
+            weights that it finds count from the next step on. Dropout is drawn anew for it.
         reduction: ``"sum"`` as above, or ``"mean"``: divided by K, in the virtual step, too.
         nonfinite: see `Method`; a bad loss of the virtual passes counts, and never reaches the weights.
 
@@ -64,6 +67,7 @@ class SAALw(SAALe):
         mode: str = "jvp",
         fd_step: str = "lr",
         virtual_step: str = "own",
+        shared_step: bool = False,
         reduction: str = "sum",
         nonfinite: str = "raise",
     ) -> None:
@@ -75,6 +79,7 @@ class SAALw(SAALe):
         self.mode = mode
         self.fd_step = fd_step
         self.virtual_step = virtual_step
+        self.shared_step = shared_step
         self.adam = Adam(num_tasks, lr=lr)
         self.register_buffer("largest_lr", torch.zeros((), dtype=torch.float64))
 
@@ -92,31 +97,35 @@ class SAALw(SAALe):
             NonFiniteError: a loss is not finite, see ``nonfinite``.
             RuntimeError: an operator of the model has no forward-mode formula: take ``mode="fd"``.
         """
+        if self.shared_step and self.nonfinite == "skip" and all(p.grad is None for p in model.parameters()):
+            return  # backward has left the step out
         factor = self.reduction_factor(len(self.weights))
 
-        def applied(weights: Tensor, train: TaskLosses) -> Tensor:
-            return factor * normalised(weights, self._targets_of("train_losses", train))
+        def applied(train: TaskLosses) -> Tensor:
+            check_num_tasks(len(train), len(self.weights))
+            return factor * self._shares(self.weights, self._names("train_losses", train))
 
         found = hypergradient(
             train_losses,
             meta_losses,
             model,
             optimizer,
-            lambda train: applied(self.weights, train),
+            None if self.shared_step else applied,
             meta_weights=self._primary_ones,
             mode=self.mode,
             virtual_step=self.virtual_step,
             eps=self._eps(optimizer),
         )
-        if self._skips(found.train) or self._skips(found.meta):
+        if any(self._skips(losses) for losses in found.losses):
             return
-        self._start(found.train)
-        gradient = chain_rule(lambda weights: applied(weights, found.train), self.weights, found.gradient)
-        self._move(gradient, self._targets_of("train_losses", found.train))
+        names = self._last if found.train is None else self._names("train_losses", found.train)
+        self._start(names)
+        gradient = chain_rule(lambda weights: factor * self._shares(weights, names), self.weights, found.gradient)
+        self._move(gradient, target_indices(names).to(self.weights.device))
 
-    def _start(self, train: TaskLosses) -> None:
-        """Before the first step, scales all weights to 1 / (number of primary tasks), which changes no step before."""
-        primary = sum(map(is_primary, self._names("train_losses", train)))
+    def _start(self, names: tuple[str, ...]) -> None:
+        """Before the first step, scales all weights to 1 / (number of primary tasks), which changes no share."""
+        primary = sum(map(is_primary, names))
         self.weights.copy_(torch.where(self.adam.steps == 0, self.weights / primary, self.weights))
 
     def _move(self, gradient: Tensor, targets: Tensor) -> None:

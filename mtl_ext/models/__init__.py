@@ -14,6 +14,7 @@ from mtl_ext.models.self_auxiliary import SelfAuxiliaries
 from mtl_ext.models.small_conv import small_conv
 from mtl_ext.models.small_dense import small_dense
 from mtl_ext.models.split import deeplab, resnet_split
+from mtl_ext.models.swin import Swin, swin_split
 from mtl_ext.models.transfer import transfer
 from mtl_ext.models.vgg import VGG16, vgg16
 
@@ -26,6 +27,7 @@ MODELS: dict[str, Callable[..., Architecture]] = {
     "resnet_split": resnet_split,
     "small_conv": small_conv,
     "small_dense": small_dense,
+    "swin_split": swin_split,
     "transfer": transfer,
     "vgg16": vgg16,
 }
@@ -40,6 +42,7 @@ __all__ = [
     "RGBDFusion",
     "ResNet",
     "SelfAuxiliaries",
+    "Swin",
     "deeplab",
     "fresh_copy",
     "half_shared",
@@ -50,6 +53,7 @@ __all__ = [
     "resnet_split",
     "small_conv",
     "small_dense",
+    "swin_split",
     "transfer",
     "vgg16",
 ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +12,20 @@ from mtl_ext.methods.base import check_range
 from mtl_ext.models.heads import HeadStyle, classifier, make_heads
 from mtl_ext.models.layers import conv_norm
 from mtl_ext.models.options import check_counts
-from mtl_ext.models.resnet import ResNet
 
 RATES = (12, 24, 36)
+
+
+class StagedEncoder(Protocol):
+    """What a head has to know of its encoder."""
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of the stages' outputs."""
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Input pixels per pixel of the stages' outputs."""
 
 
 class ASPP(nn.Module):
@@ -65,9 +77,9 @@ def deeplab_head(
 
 
 def deeplab_heads(
-    tasks: Sequence[Task], encoder: ResNet, width: int, hidden: int, rates: Sequence[int], dropout: float
+    tasks: Sequence[Task], encoder: StagedEncoder, width: int, hidden: int, rates: Sequence[int], dropout: float
 ) -> dict[str, nn.Module]:
-    """Heads on a ResNet's last stage: DeepLabV3's for dense tasks, `classifier` for the others; arguments as theirs.
+    """Heads on an encoder's last stage: DeepLabV3's for dense tasks, `classifier` for the others; arguments as theirs.
 
     Raises:
         ValueError: an option has no such value, or a task's kind is unknown.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mtl_ext.data import Task
 from mtl_ext.models.architecture import HardSharing, shares_bottom
 from mtl_ext.models.layers import conv_norm
-from mtl_ext.models.weights import load_part
+from mtl_ext.models.weights import load_weights
 
 
 class Frozen(nn.Module):
@@ -82,6 +82,6 @@ def transfer(
         raise ValueError(f"model {model!r} has parts of each task's own before its heads, expected one encoder for all")
     encoder = made.encoder
     if weights is not None:
-        load_part(encoder, weights, "encoder.")
+        load_weights(nn.ModuleDict({"encoder": encoder}), weights, classifier="heads.")
         encoder = Frozen(encoder)
     return HardSharing(encoder, {task: TransferHead(head) for task, head in made.heads.items()}, made.multiple)

@@ -1,4 +1,4 @@
-"""How the encoders' parameters begin: drawn, or read from a file."""
+"""How the networks' parameters begin: drawn, or read from a file."""
 
 import pickle
 from collections.abc import Mapping
@@ -19,42 +19,21 @@ def draw_convolutions(module: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-def load_weights(encoder: nn.Module, path: str | Path, classifier: str) -> None:
-    """Fills an encoder from a file of torchvision's format: parameter name -> tensor, written by ``torch.save``.
+def load_weights(network: nn.Module, path: str | Path, classifier: str = "", computed: tuple[str, ...] = ()) -> None:
+    """Fills a network from a file of torchvision's format: parameter name -> tensor, written by ``torch.save``.
 
-    Nothing but tensors is unpickled. The encoder is changed only when everything fits.
+    Nothing but tensors is unpickled. The network is changed only when everything fits.
 
     Args:
-        encoder: has torchvision's parameter names.
+        network: has the file's parameter names.
         path: the file.
-        classifier: what the names of the file's classifier begin with, which the encoder has not.
+        classifier: what the names of the file's classifier begin with, if the network is an encoder without it.
+        computed: what the names of entries end with that the network computes and does not read.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it holds something else, or entries that the encoder has not, lacks or has in another shape.
+        ValueError: it holds something else, or entries that the network has not, lacks or has in another shape.
     """
-    given = {name: value for name, value in _read(path).items() if not name.startswith(classifier)}
-    _fill(encoder, given, path)
-
-
-def load_part(module: nn.Module, path: str | Path, prefix: str) -> None:
-    """Fills a part of a network from a file of the whole network's ``state_dict``.
-
-    Args:
-        module: changed only when everything fits.
-        path: the file.
-        prefix: what the names of the part's entries begin with in the file.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: it holds something else, or entries that the part has not, lacks or has in another shape.
-    """
-    state = _read(path)
-    _fill(module, {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}, path)
-
-
-def _read(path: str | Path) -> Mapping[str, Tensor]:
-    """The tensors of a file."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
@@ -63,12 +42,12 @@ def _read(path: str | Path) -> Mapping[str, Tensor]:
         ) from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"weights: {path} holds no mapping from parameter names to tensors: save model.state_dict()")
-    return state
-
-
-def _fill(module: nn.Module, given: Mapping[str, Tensor], path: str | Path) -> None:
-    """Fills a module, after checking that everything fits."""
-    own = module.state_dict()
+    given = {
+        name: value
+        for name, value in state.items()
+        if not (classifier and name.startswith(classifier)) and not name.endswith(computed)
+    }
+    own = network.state_dict()
     # Files of older versions of torch do not count batches.
     missing = [name for name in own if name not in given and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in given if name not in own]
@@ -82,9 +61,9 @@ def _fill(module: nn.Module, given: Mapping[str, Tensor], path: str | Path) -> N
     if complaints:
         raise ValueError(
             f"weights: {path} does not fit the network: it {'; it '.join(complaints)}. "
-            "Check depth, width and in_channels against those of the file."
+            "Check the options that shape the network (depth, width, in_channels) against those of the file."
         )
-    module.load_state_dict(given, strict=False)
+    network.load_state_dict(given, strict=False)
 
 
 def _some(names: list[str]) -> str:

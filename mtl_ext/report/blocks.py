@@ -87,11 +87,13 @@ class Figure:
         image: an SVG file, as :func:`mtl_ext.report.svg` makes it.
         caption: what it shows; also read out where the drawing cannot be seen.
         width: the least width in CSS pixels at which it can be read; narrower screens scroll.
+        largest: the width in CSS pixels beyond which it is not enlarged; None: the page's.
     """
 
     image: bytes
     caption: str
     width: int = 640
+    largest: int | None = None
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+from mtl_ext.studies.dgr import DGRStudy
 from mtl_ext.studies.recipe import Recipe, load_recipe, make_recipe, read_recipe, recipe_names
 from mtl_ext.studies.robust import RobustStudy
 from mtl_ext.studies.saal import SaalStudy
 from mtl_ext.studies.study import Study, read_description
 
-STUDIES: dict[str, type[Study]] = {cls.name: cls for cls in (RobustStudy, SaalStudy)}
+STUDIES: dict[str, type[Study]] = {cls.name: cls for cls in (RobustStudy, DGRStudy, SaalStudy)}
 
 
 def report_folder(out: Path) -> Path:
@@ -25,6 +26,7 @@ def report_folder(out: Path) -> Path:
 
 __all__ = [
     "STUDIES",
+    "DGRStudy",
     "Recipe",
     "RobustStudy",
     "SaalStudy",

@@ -20,11 +20,13 @@ class Choice:
             measured against, and may be none of the candidates.
         values: row -> the value that it tries.
         seeds: runs per row.
+        metrics: names TASK/METRIC of the metrics that count; empty: all.
     """
 
     rows: Mapping[str, TrainConfig]
     values: Mapping[str, Any]
     seeds: int
+    metrics: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import yaml
 
 from mtl_ext.methods.base import check_choice
 from mtl_ext.metrics import task_changes
-from mtl_ext.studies.study import Column
+from mtl_ext.studies.changes import Column
 
 # Half a unit of the last printed digit: what rounding may have taken.
 HALF_UNIT = 0.0005

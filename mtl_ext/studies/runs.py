@@ -36,8 +36,7 @@ class StudyRun:
     @property
     def folder(self) -> str:
         """The run's folder inside the study's."""
-        parts = [re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-") for name in (self.experiment, self.row) if name]
-        return "/".join(["runs", *parts]) + f"-seed{self.config.seed}"
+        return run_folder(self.experiment, self.row, self.config.seed)
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,12 @@ class RunRecord:
     similarity: list[dict[str, float]]
     failure: str | None = None
     val: Measures = field(default_factory=dict)
+
+
+def run_folder(experiment: str, row: str, seed: int) -> str:
+    """The folder of a run inside the study's."""
+    parts = [re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-") for name in (experiment, row) if name]
+    return "/".join(["runs", *parts]) + f"-seed{seed}"
 
 
 def with_seeds(rows: Mapping[str, TrainConfig], seeds: int, experiment: str = "") -> list[StudyRun]:

@@ -27,6 +27,7 @@ class Experiment:
         seeds: runs per row.
         reference: the row whose tasks' metrics are the columns, and whose step time is the unit.
         timing_rounds: rounds of the comparison of step times; 0: none.
+        metrics: names TASK/METRIC of the metrics that count, in the columns' order; empty: all.
         after: experiments that are carried out before, for what they give.
         gives: the columns of all experiments and the records of all of its own runs -> what later configurations are
             made with; none for most.
@@ -36,6 +37,7 @@ class Experiment:
     seeds: int
     reference: str
     timing_rounds: int = 0
+    metrics: Sequence[str] = ()
     after: tuple[str, ...] = ()
     gives: Callable[[Mapping[str, Sequence[Column]], Sequence[RunRecord]], Any] | None = None
 
@@ -200,15 +202,9 @@ class Study(ABC):
 
     def _columns(self) -> dict[str, list[Column]]:
         """Choice or experiment -> its columns."""
-        configs = {name: next(iter(choice.rows.values())) for name, choice in self.choices().items()}
-        for name, experiment in self.experiments(self._chosen({})).items():
-            configs[name] = experiment.rows[experiment.reference]
-        found = {}
-        for name, config in configs.items():
-            metrics = [
-                (task.name, make()) for task in choose_tasks(config, build_data(config)) for make in task.metrics
-            ]
-            found[name] = [Column(task, metric.name, metric.higher_is_better) for task, metric in metrics]
+        found = {name: _columns(next(iter(c.rows.values())), c.metrics) for name, c in self.choices().items()}
+        for name, e in self.experiments(self._chosen({})).items():
+            found[name] = _columns(e.rows[e.reference], e.metrics)
         return found
 
     def _decisions(self, out: Path, columns: Mapping[str, Sequence[Column]]) -> dict[str, Decision]:
@@ -251,6 +247,21 @@ class Study(ABC):
 
     def _runs(self, experiments: Mapping[str, Experiment]) -> list[StudyRun]:
         return [run for name, e in experiments.items() for run in with_seeds(e.rows, e.seeds, name)]
+
+
+def _columns(config: TrainConfig, metrics: Sequence[str]) -> list[Column]:
+    """The columns of a configuration's tasks: all, or those of some metrics.
+
+    Raises:
+        ValueError: there is no such metric.
+    """
+    tasks = choose_tasks(config, build_data(config))
+    made = [(task.name, make()) for task in tasks for make in task.metrics]
+    columns = {f"{task}/{metric.name}": Column(task, metric.name, metric.higher_is_better) for task, metric in made}
+    for name in metrics:
+        if name not in columns:
+            raise ValueError(f"metrics has {name!r}, expected names out of {', '.join(columns)}")
+    return [columns[name] for name in metrics or columns]
 
 
 def read_description(out: Path) -> dict[str, Any]:
