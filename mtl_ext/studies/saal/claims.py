@@ -68,12 +68,14 @@ def saal_e_against_equal(outcomes: Outcomes) -> Finding:
 
 
 def asymmetric_relationships(outcomes: Outcomes) -> Finding:
-    """Pairs with opposite signs that all seeds share, against what signs at random would give."""
+    """Pairs with opposite signs that all seeds share, against what independent signs at random would give."""
     found, tail_of, total, seeds = [], [], 0, 0
     for part in outcomes.parts:
         each = list(part.pair_seeds().values())
         if not each:
             raise NotTestableError(f"{part.part.name}: no seed with which all pairs ran to the end")
+        if len(each) == 1:
+            raise NotTestableError(f"{part.part.name}: one seed does not tell signs from chance")
         seeds = len(each)
         for pair in each[0]:
             source, target = split_name(pair)
@@ -90,8 +92,8 @@ def asymmetric_relationships(outcomes: Outcomes) -> Finding:
     text = "; ".join(found) or "none"
     return Finding(
         bool(found) and chance < LEVEL,
-        f"{len(found)} of {total} pairs with all of {seeds} seeds: {text}. Signs at random give as many in "
-        f"{chance:.0%} of cases",
+        f"{len(found)} of {total} pairs with all of {seeds} seeds: {text}. Independent signs at random "
+        f"give as many in {chance:.0%} of cases",
     )
 
 
@@ -150,6 +152,7 @@ def sharing_helps_and_harms(outcomes: Outcomes) -> Finding:
 def signs_of_nyuv2(outcomes: Outcomes) -> Finding:
     """Which tasks gain against single tasks with which methods."""
     part = _nyuv2(outcomes)
+    part.need(EQUAL)
     gain = {
         role: [name for name in part.methods if part.change(name, _role(part, role)).mean > 0]
         for role in ("segmentation", "depth", "normals")
@@ -162,6 +165,7 @@ def signs_of_nyuv2(outcomes: Outcomes) -> Finding:
 def signs_of_cityscapes(outcomes: Outcomes) -> Finding:
     """The same, where disparity gains."""
     part = _cityscapes(outcomes)
+    part.need(EQUAL)
     gain = {
         role: [name for name in part.methods if part.change(name, _role(part, role)).mean > 0]
         for role in ("segmentation", "parts", "disparity")
@@ -175,6 +179,7 @@ def signs_of_cityscapes(outcomes: Outcomes) -> Finding:
 def signs_of_celeba(outcomes: Outcomes) -> Finding:
     """Which attributes gain with most methods."""
     part = _celeba(outcomes)
+    part.need(EQUAL)
     up, down = ("Attractive", "Big_Lips", "Black_Hair"), ("Arched_Eyebrows", "Bags_Under_Eyes", "Big_Nose")
     counts = {task: sum(part.change(name, task).mean > 0 for name in part.methods) for task in (*up, *down)}
     most = {task: 2 * count > len(part.methods) for task, count in counts.items()}

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from mtl_ext.data.processes import map_in_processes
 from mtl_ext.files import write_json
@@ -104,7 +105,7 @@ def _measure_one(out: Path, job: Job) -> None:
 
 
 def _learnt_weights(out: Path, part: Part, seed: int) -> dict[str, float]:
-    """SAAL_w's weights of the self-auxiliary tasks after Eq. 11, in the mean over the last epoch; none without a run."""
+    """SAAL_w's weights of the self-auxiliary tasks after Eq. 11, the mean over the last epoch; none without a run."""
     run = StudyRun("SAAL_w", replace(part.shared_bottom(), seed=seed), part.experiment_name("methods"))
     path = out / run.folder / "results.json"
     if not path.exists() or "failure" in (stored := _read(path)):
@@ -112,9 +113,9 @@ def _learnt_weights(out: Path, part: Part, seed: int) -> dict[str, float]:
     return {name: _number(weight) for name, weight in stored["epochs"][-1]["weights"].items() if not is_primary(name)}
 
 
-def _read(path: Path) -> dict[str, object]:
+def _read(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, object] = json.loads(path.read_text())
+        content: dict[str, Any] = json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f"{path} cannot be read ({error}): delete it to have it made again") from error
     return content

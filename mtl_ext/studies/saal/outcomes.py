@@ -10,7 +10,6 @@ from mtl_ext.studies.claims import NotTestableError
 from mtl_ext.studies.runs import RunRecord
 from mtl_ext.studies.saal.measures import as_measure
 from mtl_ext.studies.saal.protocol import (
-    ASYMMETRIC,
     BLOCKS,
     BOTTOM,
     EQUAL,
@@ -80,8 +79,8 @@ class PartOutcomes:
         return list(self.singles)
 
     def single(self, seed: int) -> "PartOutcomes":
-        """The same for one seed alone."""
-        return replace(self, only=seed)
+        """The same for one seed alone, without the times of steps, which are of none."""
+        return replace(self, only=seed, step_times={})
 
     def need(self, *names: str) -> None:
         """Checks that methods have results.

@@ -37,7 +37,7 @@ SAAL = ("SAAL_e", "SAAL_w", "SAAL_ew")
 # Blocks of the ResNet: the stem with its pooling, and four stages. The half-shared network shares the first three.
 BLOCKS, HALF = 5, 3
 TYPICAL, ASYMMETRIC = "typical", "asymmetric"
-OPTIONS = ("tasks", "table", "roles", "sharing", "runtime_tasks", "observe_every")
+OPTIONS = ("tasks", "metrics", "table", "sharing", "runtime_tasks", "observe_every")
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,18 @@ class Part:
         """Task -> the configuration of its single-task network."""
         return {task: self._config("EW", (task,), BLOCKS) for task in self.tasks}
 
+    def timed_auxiliaries(self, useful: Sequence[str]) -> tuple[str, ...]:
+        """The self-auxiliaries of SAAL_e and SAAL_ew as they are timed.
+
+        Args:
+            useful: those of the trained tasks. Where others are timed, as large a share of their pairs, evenly spaced.
+        """
+        if self.runtime_tasks == self.tasks:
+            return tuple(useful)
+        every = [self_auxiliary_name(*pair) for pair in all_pairs(self.runtime_tasks)]
+        count = round(len(useful) / len(all_pairs(self.tasks)) * len(every))
+        return tuple(every[i * len(every) // count] for i in range(count))
+
     def experiments(self, chosen: Mapping[str, Any]) -> dict[str, Experiment]:
         """The part's experiments, see `Study.experiments`."""
         singles, pairs = self.experiment_name("single tasks"), self.experiment_name("pairs")
@@ -128,6 +140,7 @@ class Part:
                 },
                 seeds,
                 EQUAL,
+                metrics=self.recipe.options.get("metrics", ()),
                 after=(singles, pairs),
             ),
         }
@@ -135,8 +148,8 @@ class Part:
             rows = self._sharing(useful, baseline)
             found["sharing"] = Experiment(rows, seeds, next(iter(rows)), after=(singles, pairs))
         if self.recipe.timing_rounds:
-            spaced = useful if self.runtime_tasks == self.tasks else self._spaced(len(useful))
-            timed = {name: self._method(name, self.runtime_tasks, spaced, None) for name in self.kept_methods}
+            auxiliaries = self.timed_auxiliaries(useful)
+            timed = {name: self._method(name, self.runtime_tasks, auxiliaries, None) for name in self.kept_methods}
             found["runtime"] = Experiment(timed, 0, EQUAL, self.recipe.timing_rounds, after=(singles, pairs))
         return {self.experiment_name(kind): experiment for kind, experiment in found.items()}
 
@@ -167,12 +180,6 @@ class Part:
     def _config(self, method: str, tasks: Sequence[str], shared: int, **changes: Any) -> TrainConfig:
         options = {**self.recipe.train.get("model_options", {}), "shared_blocks": shared}
         return self.recipe.config(method, tasks=tuple(tasks), model_options=options, **changes)
-
-    def _spaced(self, useful: int) -> tuple[str, ...]:
-        """As large a share of the timed tasks' pairs as was found useful of the trained ones', evenly spaced."""
-        every = [self_auxiliary_name(*pair) for pair in all_pairs(self.runtime_tasks)]
-        count = round(useful / (len(self.tasks) * (len(self.tasks) - 1)) * len(every))
-        return tuple(every[i * len(every) // count] for i in range(count))
 
 
 def parts(recipe: Recipe, methods: Sequence[str] | None = None) -> list[Part]:

@@ -43,9 +43,9 @@ def _lead(recipe: Recipe, outcomes: Outcomes, judged: list[Judged[Outcomes]], ma
     verdicts = [entry.verdict for entry in judged]
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict.value}" for verdict in Verdict)
     lead = [
-        "Graffeuille et al. find that one task may help another that harms it in return, and let knowledge flow one way "
-        "only: clones of the helpful tasks (self-auxiliaries) train the other tasks' own layers, and are gone after "
-        "training. This is their protocol: "
+        "Graffeuille et al. find that one task may help another that harms it in return, and let knowledge flow one "
+        "way only: clones of the helpful tasks (self-auxiliaries) train the other tasks' own layers, and are gone "
+        "after training. This is their protocol: "
         + "; ".join(f"{part.part.name} with {', '.join(part.part.tasks)}" for part in outcomes.parts)
         + ".",
         f"Of {len(judged)} claims: {counts}.",
@@ -81,8 +81,9 @@ def _summary(part: PartOutcomes) -> list[str]:
 def _claims_caption(outcomes: Outcomes) -> str:
     seeds = max((len(part.seeds) for part in outcomes.parts), default=0)
     return (
-        f"The verdict is that of the means over {seeds} seed{'s' if seeds != 1 else ''}; beside it, how many seeds show "
-        "the claim alone. A claim that one seed in three contradicts is not settled here, whatever its verdict."
+        f"The verdict is that of the means over {seeds} seed{'s' if seeds != 1 else ''}; beside it, how many seeds "
+        "show the claim alone, where one can. A claim that one seed in three contradicts is not settled here, whatever "
+        "its verdict."
     )
 
 
@@ -121,7 +122,9 @@ def _relationships(outcomes: Outcomes) -> Section:
         Prose(
             "Enumeration: the target's change on validation data when it shares its bottom with the source, against "
             "single-task training. SAAL_e and SAAL_ew train the self-auxiliaries of its positive cells. The other five "
-            "measures are to tell it without training every pair."
+            "measures are to tell it without training every pair. All changes of a target refer to one single-task run "
+            "per seed: if that is a lucky one, all sources seem to harm the target, which alone lets targets differ "
+            "more than sources."
         )
     ]
     drawn = False

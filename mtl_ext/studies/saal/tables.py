@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from mtl_ext.models.self_auxiliary import all_pairs
+from mtl_ext.relationships import self_auxiliary_pairs
 from mtl_ext.report import Cell, Table
 from mtl_ext.studies.beside import beside_table
 from mtl_ext.studies.claims import NotTestableError
@@ -20,10 +22,9 @@ def methods_table(part: PartOutcomes) -> Table:
     digits = {column: 1 if abs(part.value(STL, column).mean) >= 10 else 3 for column in columns}
     best = max(part.methods, key=lambda name: part.delta(name).mean) if part.methods else ""
     tasks = list(part.part.tasks)
-    rows: list[list[Cell | str]] = [
-        ["Single task", STL, *[Cell("0.0", "", "", 0.0) for _ in range(len(tasks) + 1)]]
-        + [_value_cell(part.value(STL, column), digits[column], 0.0) for column in columns]
-    ]
+    single_row: list[Cell | str] = ["Single task", STL, *[Cell("0.0", "", "", 0.0)] * (len(tasks) + 1)]
+    single_row += [_value_cell(part.value(STL, column), digits[column], 0.0) for column in columns]
+    rows = [single_row]
     for name in part.methods:
         architecture = "Shared bottom" if name == BOTTOM else "Half-shared"
         cells: list[Cell | str] = [architecture, "Equal" if name == BOTTOM else name]
@@ -100,9 +101,7 @@ def agreement_table(outcomes: Outcomes) -> Table:
     seeds = outcomes.single_seeds()
     rows: list[list[Cell | str]] = []
     for name in MEASURES:
-        cells: list[Cell | str] = [name]
-        for part in outcomes.parts:
-            cells.append(_agreement_cell(part, name, seeds))
+        cells: list[Cell | str] = [name, *(_agreement_cell(part, name, seeds) for part in outcomes.parts)]
         cells += [Cell(f"{value:+.2f}", "muted", "", value) for value in paper.rows[name].values]
         rows.append(cells)
     heads = [f"{part.part.name}, {len(part.part.tasks)} tasks" for part in outcomes.parts]
@@ -118,7 +117,7 @@ def _agreement_cell(part: PartOutcomes, name: str, seeds: list[Outcomes]) -> Cel
     try:
         found = part.agreement(name)
     except NotTestableError:
-        return Cell("–", "muted")
+        return Cell("none", "muted")
     alone = []
     for seed in seeds:
         for single in seed.parts:
@@ -127,13 +126,24 @@ def _agreement_cell(part: PartOutcomes, name: str, seeds: list[Outcomes]) -> Cel
                     alone.append(f"{single.agreement(name).mean:+.2f}")
                 except NotTestableError:
                     continue
-    left_out = f"; {len(found.left_out)} targets left out" if found.left_out else ""
-    return Cell(f"{found.mean:+.2f}", "", f"({', '.join(alone)}{left_out})", found.mean)
+    told = len(found.targets)
+    targets = f"; {told} of {told + len(found.left_out)} targets" if found.left_out else ""
+    return Cell(f"{found.mean:+.2f}", "", f"({', '.join(alone)}{targets})", found.mean)
 
 
 def _auxiliaries(part: PartOutcomes) -> str:
-    count = len(part.part.runtime_tasks)
-    return f"{part.part.name}: SAAL_w has {count * (count - 1)} self-auxiliaries, SAAL_e and SAAL_ew those enumerated."
+    name, trained = part.part.name, part.part.tasks
+    text = f"On {name}, SAAL_w has {len(all_pairs(part.part.runtime_tasks))} self-auxiliaries"
+    try:
+        timed = part.part.timed_auxiliaries(self_auxiliary_pairs(part.enumeration().values))
+    except NotTestableError:
+        return f"{text}."
+    text += f", SAAL_e and SAAL_ew {len(timed)}"
+    if part.part.runtime_tasks == trained:
+        return f"{text}, those enumerated."
+    return (
+        f"{text}: as large a share of all pairs as the enumeration of the {len(trained)} trained tasks found helpful."
+    )
 
 
 def _place(part: PartOutcomes) -> str:
