@@ -342,12 +342,8 @@ def targets_matter_more(outcomes: Outcomes) -> Finding:
 
 def cheap_measures_are_poor(outcomes: Outcomes) -> Finding:
     """Rank correlations of look-ahead losses and angles."""
-    found = {
-        f"{part.part.name}, {name}": part.agreement(name).mean
-        for part in outcomes.parts
-        for name in (LOOK_AHEAD_TRAIN, LOOK_AHEAD_VAL, ANGLE)
-    }
-    return Finding(all(not value >= POOR for value in found.values()), _listed(found))
+    found = _agreements(outcomes.parts, (LOOK_AHEAD_TRAIN, LOOK_AHEAD_VAL, ANGLE))
+    return Finding(all(not value >= POOR for values in found.values() for value in values.values()), _listed(found))
 
 
 def perfect_with_three_tasks(outcomes: Outcomes) -> Finding:
@@ -356,14 +352,10 @@ def perfect_with_three_tasks(outcomes: Outcomes) -> Finding:
     more = [part for part in outcomes.parts if part.part.table == CELEBA]
     if not three:
         raise NotTestableError("neither NYUv2 or Cityscapes nor data in place of them were run")
-    found = {
-        (part.part.name, name): part.agreement(name).mean
-        for part in three + more
-        for name in (COEFFICIENTS, SIMILARITY)
-    }
-    perfect = [found[part.part.name, name] > 0.995 for part in three for name in (COEFFICIENTS, SIMILARITY)]
-    poorer = [found[part.part.name, name] < 0.995 for part in more for name in (COEFFICIENTS, SIMILARITY)]
-    return Finding(all(perfect + poorer), _listed({f"{part}, {name}": value for (part, name), value in found.items()}))
+    found = _agreements(three + more, (COEFFICIENTS, SIMILARITY))
+    perfect = [value > 0.995 for part in three for value in found[part.part.name].values()]
+    poorer = [value < 0.995 for part in more for value in found[part.part.name].values()]
+    return Finding(all(perfect + poorer), _listed(found))
 
 
 # ---- helpers ----
@@ -430,8 +422,16 @@ def _gain_counts(gain: Mapping[str, Sequence[str]], count: int) -> str:
     return f"of {count} methods gain: " + ", ".join(f"{role} {len(names)}" for role, names in gain.items())
 
 
-def _listed(values: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:+.2f}" for name, value in values.items())
+def _agreements(parts: Sequence[PartOutcomes], names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Data set -> measure -> mean rank correlation with the enumeration."""
+    return {part.part.name: {name: part.agreement(name).mean for name in names} for part in parts}
+
+
+def _listed(found: Mapping[str, Mapping[str, float]]) -> str:
+    return "; ".join(
+        f"{part}: " + ", ".join(f"{name} {value:+.2f}" for name, value in values.items())
+        for part, values in found.items()
+    )
 
 
 # Beginning of the paper's claim -> its test, and the criterion where the paper leaves it open.

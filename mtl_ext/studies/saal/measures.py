@@ -73,7 +73,7 @@ def as_measure(name: str, values: Relationships, tasks: int) -> Measure:
         return Measure(name, values, smaller_is_closer=True, neutral=90.0, style="{:.0f}°")
     if name == COEFFICIENTS:
         return Measure(name, values, neutral=1 / tasks, style="{:.3f}")
-    style = "{:+.1%}" if name == SIMILARITY else "{:+.2%}"
+    style = "{:+.1%}" if name == SIMILARITY else "{:+.3%}"
     return Measure(name, values, style=style)
 
 

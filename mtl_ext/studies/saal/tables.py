@@ -61,8 +61,9 @@ def beside_paper(part: PartOutcomes) -> Table | None:
     shown = beside_table(table, ours)
     if is_papers_data(part, table):
         return shown
-    text = f" Here {part.part.name} stand for it: compare signs and order, not values."
-    return dataclasses.replace(shown, caption=shown.caption + text)
+    text = f" Here {part.part.name} stand for it: only Δ_MTL is shown, and only its sign and order compare."
+    rows = [[row[0], row[-1]] for row in shown.rows]
+    return Table((shown.columns[0], shown.columns[-1]), rows, shown.caption + text)
 
 
 def is_papers_data(part: PartOutcomes, table: PublishedTable) -> bool:
