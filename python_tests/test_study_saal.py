@@ -13,10 +13,11 @@ from mtl_ext.studies.claims import NotTestableError, Verdict, judge
 from mtl_ext.studies.published import published_claims, published_table
 from mtl_ext.studies.runs import RunRecord, with_seeds
 from mtl_ext.studies.saal import tables
-from mtl_ext.studies.saal.claims import _chance_of_at_least, claims
+from mtl_ext.studies.saal.claims import claims
 from mtl_ext.studies.saal.measures import ANGLE, COEFFICIENTS, MEASURES, SIMILARITY
 from mtl_ext.studies.saal.outcomes import STL, Outcomes, PartOutcomes
 from mtl_ext.studies.saal.protocol import BOTTOM, EQUAL, METHODS, Part, pair_row, parts, sharing_row
+from mtl_ext.studies.saal.relationships import chance_of_at_least
 from mtl_ext.studies.study import read_description
 
 SCENES = ("semantics", "depth", "normals")
@@ -260,10 +261,10 @@ def test_relationships_are_asymmetric_if_more_pairs_are_than_chance_gives():
 
 
 def test_the_chance_of_patterns_is_binomial():
-    assert _chance_of_at_least(0, [(3, 0.1)]) == pytest.approx(1)
-    assert _chance_of_at_least(1, [(3, 0.1)]) == pytest.approx(1 - 0.9**3)
-    assert _chance_of_at_least(2, [(1, 0.1), (1, 0.2)]) == pytest.approx(0.02)
-    assert _chance_of_at_least(3, [(2, 0.5)]) == 0
+    assert chance_of_at_least(0, [(3, 0.1)]) == pytest.approx(1)
+    assert chance_of_at_least(1, [(3, 0.1)]) == pytest.approx(1 - 0.9**3)
+    assert chance_of_at_least(2, [(1, 0.1), (1, 0.2)]) == pytest.approx(0.02)
+    assert chance_of_at_least(3, [(2, 0.5)]) == 0
 
 
 def measured(enumeration, **orders):

@@ -92,6 +92,17 @@ class PartOutcomes:
         if missing:
             raise NotTestableError(f"{self.part.name}: no finished run of {', '.join(missing)}")
 
+    def role(self, name: str) -> str:
+        """The task that has a role in the paper's claims.
+
+        Raises:
+            NotTestableError: there is none.
+        """
+        tasks = self.part.recipe.groups.get(name, [])
+        if not tasks:
+            raise NotTestableError(f"{self.part.name} has no task in the role of {name}")
+        return tasks[0]
+
     def value(self, name: str, column: Column) -> Spread:
         """A metric of a method, or of single tasks, on the test split."""
         runs = self.singles if name == STL else self._runs(name)
