@@ -330,7 +330,7 @@ def test_the_figure_has_every_value_and_every_agreement(tmp_path):
     figure = relationships_figure(measures, {"Gradient angle": agreement(measures[1], measures[0])})
     left, right = figure.axes
     assert [text.get_text() for text in left.texts] == ["+0.0%", "-20.0%", "+12.0%", "+5.0%", "-3.0%", "+1.0%"]
-    assert "rank correlation +1.00 (mean of 3 targets)" in right.get_title(loc="left")
+    assert "rank correlation +1.00, mean of 3 targets" in right.get_title(loc="left")
     assert left.images[0].get_array()[1, 0] == pytest.approx(0.12)  # source b, target a
     assert right.images[0].get_array()[1, 0] == pytest.approx(12.0)  # on the helping side as well
     figure.savefig(tmp_path / "relationships.png")

@@ -190,7 +190,7 @@ def test_the_best_epoch_is_selected(select, split, chosen):
     assert select == "last" or selection.model["weight"].item() == chosen
 
 
-def test_delta_refers_to_a_file_of_baselines_or_to_the_first_evaluation(tmp_path):
+def test_delta_refers_to_baselines_of_a_file_or_the_configuration_or_to_the_first_evaluation(tmp_path):
     tasks, model = [TASKS[0], TASKS[2]], torch.nn.Linear(1, 1)
     path = tmp_path / "single.json"
     baseline = {"brightest": {"acc %": 80.0}, "mean": {"abs err": 0.5}, "other": {"acc %": 1.0}}
@@ -201,6 +201,9 @@ def test_delta_refers_to_a_file_of_baselines_or_to_the_first_evaluation(tmp_path
     baseline.pop("other")
     assert selection.baseline == baseline
     assert selection.value == pytest.approx(delta_mtl(record(1, 60.0, 0.6).val, baseline, {"abs err"}))
+    assert Selection(replace(config, baseline=baseline), tasks).baseline == baseline
+    with pytest.raises(ValueError, match=r"^baseline: 'mean' is missing; expected task"):
+        Selection(replace(config, baseline={"brightest": {"acc %": 80.0}}), tasks)
     first = Selection(replace(config, baseline=None), tasks)
     first.update(record(1, 60.0, 0.6), model)
     assert (first.baseline, first.value) == (record(1, 60.0, 0.6).val, 0.0)

@@ -68,6 +68,7 @@ def _draw(axis: "Axes", measure: Measure, agreement: Agreement | None) -> None:
     axis.spines[:].set_visible(False)
     title = measure.name
     if agreement is not None:
-        left_out = f", {len(agreement.left_out)} left out" if agreement.left_out else ""
-        title += f"\nrank correlation {agreement.mean:+.2f} (mean of {len(agreement.targets)} targets{left_out})"
+        told = len(agreement.targets)
+        count = f"{told} of {told + len(agreement.left_out)}" if agreement.left_out else f"{told}"
+        title += f"\nrank correlation {agreement.mean:+.2f}, mean of {count} targets"
     axis.set_title(title, fontsize=10, loc="left")

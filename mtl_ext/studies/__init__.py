@@ -6,9 +6,10 @@ from mtl_ext.studies.dgr import DGRStudy
 from mtl_ext.studies.ial import IALStudy
 from mtl_ext.studies.recipe import Recipe, load_recipe, make_recipe, read_recipe, recipe_names
 from mtl_ext.studies.robust import RobustStudy
+from mtl_ext.studies.saal import SaalStudy
 from mtl_ext.studies.study import Study, read_description
 
-STUDIES: dict[str, type[Study]] = {cls.name: cls for cls in (RobustStudy, DGRStudy, IALStudy)}
+STUDIES: dict[str, type[Study]] = {cls.name: cls for cls in (RobustStudy, DGRStudy, IALStudy, SaalStudy)}
 
 
 def report_folder(out: Path) -> Path:
@@ -30,6 +31,7 @@ __all__ = [
     "IALStudy",
     "Recipe",
     "RobustStudy",
+    "SaalStudy",
     "Study",
     "load_recipe",
     "read_recipe",

@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,6 +29,9 @@ class Experiment:
         timing_rounds: rounds of the comparison of step times; 0: none.
         metrics: names TASK/METRIC of the metrics that count, or TASK for all of a task's, in the columns' order;
             empty: all.
+        after: experiments that are carried out before, for what they give.
+        gives: the columns of all experiments and the records of all of its own runs -> what later configurations are
+            made with; none for most.
     """
 
     rows: Mapping[str, TrainConfig]
@@ -36,6 +39,8 @@ class Experiment:
     reference: str
     timing_rounds: int = 0
     metrics: Sequence[str] = ()
+    after: tuple[str, ...] = ()
+    gives: Callable[[Mapping[str, Sequence[Column]], Sequence[RunRecord]], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,8 @@ class Study(ABC):
         """Name -> what is run, in order; the name of a study's only one may be empty.
 
         Args:
-            chosen: choice -> its value; rows and their names must not depend on it, only their configurations.
+            chosen: choice -> its value, and experiment -> what it gave, without those that are not finished; rows and
+                their names must not depend on it, only their configurations.
 
         Raises:
             ValueError: an unknown method, or a recipe that does not fit the study.
@@ -157,15 +163,19 @@ class Study(ABC):
         """
         columns = self._columns()
         decisions = self._decisions(out, columns)  # refuses another study's folder before anything is written to it
-        read_records(out, self._runs(self.experiments(self._chosen(decisions))))
+        read_records(out, self._runs(self._ready(self._given(out, columns, self._chosen(decisions)))))
         described = {name: [asdict(column) for column in group] for name, group in columns.items()}
         description = {"study": self.name, "recipe": asdict(self.recipe), "methods": self.methods, "columns": described}
         write_json(out / "study.json", {**description, "versions": versions()})
         execute(out, self._trials(), workers, on_done)
-        experiments = self.experiments(self._chosen(self._decisions(out, columns)))
-        runs = self._runs(experiments)
-        done = execute(out, runs, workers, on_done)
-        self.analyse(out, runs, workers)
+        chosen = self._chosen(self._decisions(out, columns))
+        experiments: dict[str, Experiment] = {}
+        done = 0
+        while ready := self._ready(given := self._given(out, columns, chosen), experiments):
+            done += execute(out, self._runs(ready), workers, on_done)
+            experiments |= ready
+        experiments = self.experiments(given)
+        self.analyse(out, self._runs(experiments), workers)
         if done or not (out / "step_times.json").exists():
             times = {
                 name: measure_step_times(experiment.rows, experiment.reference, experiment.timing_rounds)
@@ -181,9 +191,12 @@ class Study(ABC):
         times = json.loads(path.read_text()) if path.exists() else {}
         decisions = self._decisions(out, columns)
         results = {}
-        for name, experiment in self.experiments(self._chosen(decisions)).items():
+        given = self._given(out, columns, self._chosen(decisions))
+        ready = self._ready(given)
+        for name, experiment in self.experiments(given).items():
             runs = with_seeds(experiment.rows, experiment.seeds, name)
-            results[name] = Results(columns[name], read_records(out, runs), len(runs), times.get(name, {}))
+            records = read_records(out, runs) if name in ready else []
+            results[name] = Results(columns[name], records, len(runs), times.get(name, {}))
         material = Material(results, decisions, out, description["versions"])
         write_report(out / "report.html", self.report(material))
         return out / "report.html"
@@ -209,6 +222,25 @@ class Study(ABC):
         """Choice -> its value; of what is open the first."""
         first = {name: next(iter(choice.values.values())) for name, choice in self.choices().items()}
         return first | {name: decision.value for name, decision in decisions.items()}
+
+    def _given(self, out: Path, columns: Mapping[str, Sequence[Column]], chosen: Mapping[str, Any]) -> dict[str, Any]:
+        """What is chosen, and what those experiments give whose runs are all there."""
+        found = dict(chosen)
+        while True:
+            for name, experiment in self._ready(found, found).items():
+                if experiment.gives is None or name in found:
+                    continue
+                records = read_records(out, with_seeds(experiment.rows, experiment.seeds, name))
+                if len(records) == len(experiment.rows) * experiment.seeds:
+                    found[name] = experiment.gives(columns, records)
+                    break
+            else:
+                return found
+
+    def _ready(self, given: Mapping[str, Any], leave_out: Collection[str] = ()) -> dict[str, Experiment]:
+        """The experiments that have been given what they need."""
+        experiments = self.experiments(given).items()
+        return {name: e for name, e in experiments if set(e.after) <= set(given) and name not in leave_out}
 
     def _trials(self) -> list[StudyRun]:
         choices = self.choices().items()

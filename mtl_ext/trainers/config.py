@@ -81,8 +81,8 @@ class TrainConfig:
         select: the epoch whose network and measures are the result: last; best_val_delta (by Delta_MTL) or
             best_val_TASK/METRIC on the validation split; best_test (by Delta_MTL on the test split: a published habit,
             too optimistic, and marked in the results).
-        baseline: JSON file of the single-task measures (task -> metric -> value) that Delta_MTL refers to. None: the
-            measures of the run's first evaluation.
+        baseline: the single-task measures (task -> metric -> value) that Delta_MTL refers to, or a JSON file of them.
+            None: the measures of the run's first evaluation.
         early_stop: evaluations without a better value of select after which training ends; 0: never.
         checkpoint_every: epochs between two checkpoints of a run with a folder; 0: none by epochs.
         checkpoint_steps: steps between two checkpoints, in addition; 0: none by steps.
@@ -127,7 +127,7 @@ class TrainConfig:
     compile_options: dict[str, Any] = field(default_factory=dict)
     eval_every: int = 1
     select: str = "last"
-    baseline: str | None = None
+    baseline: dict[str, dict[str, float]] | str | None = None
     early_stop: int = 0
     checkpoint_every: int = 1
     checkpoint_steps: int = 0

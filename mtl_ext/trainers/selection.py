@@ -47,7 +47,7 @@ class Selection:
         self.baseline: Measures = {}
         names = {task.name: [make().name for make in task.metrics] for task in tasks}
         if self.by_delta and config.baseline is not None:
-            self.baseline = load_baseline(Path(config.baseline), names)
+            self.baseline = read_baseline(config.baseline, names)
         if self.rule != "last" and not self.by_delta:
             self.task, _, self.metric = self.rule.removeprefix("best_val_").partition("/")
             known = [f"{task}/{metric}" for task, metrics in names.items() for metric in metrics]
@@ -91,21 +91,22 @@ class Selection:
         return -value if self.metric in self.lower else value
 
 
-def load_baseline(path: Path, names: Mapping[str, list[str]]) -> Measures:
-    """Reads single-task measures, task -> metric -> value, from a JSON file; other tasks than these are left out.
+def read_baseline(source: Mapping[str, Mapping[str, float]] | str, names: Mapping[str, list[str]]) -> Measures:
+    """Single-task measures, task -> metric -> value; other tasks than these are left out.
 
     Args:
-        path: the file.
+        source: the measures, or the path of a JSON file.
         names: task -> names of its metrics.
 
     Raises:
-        ValueError: naming the file and what is missing, or no number, or 0.
+        ValueError: naming the file, if it is one, and what is missing, or no number, or 0.
     """
+    where = f"baseline {source}" if isinstance(source, str) else "baseline"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(Path(source).read_text(encoding="utf-8")) if isinstance(source, str) else source
         measures = {task: {name: float(content[task][name]) for name in metrics} for task, metrics in names.items()}
         delta_mtl(measures, measures)
     except (OSError, KeyError, TypeError, ValueError) as error:
         missing = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise ValueError(f"baseline {path}: {missing}; expected task -> metric -> value for {dict(names)}") from error
+        raise ValueError(f"{where}: {missing}; expected task -> metric -> value for {dict(names)}") from error
     return measures
