@@ -161,9 +161,9 @@ def _chance(outcomes: Outcomes) -> list[Block]:
     if not any(len(part.part.tasks) == 3 for part in outcomes.parts):
         return []
     text = (
-        "With three tasks a target has two sources, and its rank correlation is +1 or -1 (a target whose sources tie is "
-        "left out): the mean over three targets can only be -1, -0.33, +0.33 or +1, and is +1 by chance in one case of "
-        "eight. The paper's values on NYUv2 and Cityscapes, -0.33 and 1.00, are of that kind."
+        "With three tasks a target has two sources, and its rank correlation is +1 or -1 (a target whose sources tie "
+        "is left out): the mean over three targets can only be -1, -0.33, +0.33 or +1, and is +1 by chance in one case "
+        "of eight. The paper's values on NYUv2 and Cityscapes, -0.33 and 1.00, are of that kind."
     )
     return [Prose(text)]
 
